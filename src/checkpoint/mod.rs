@@ -35,9 +35,9 @@ pub trait ReadAt {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()>;
 }
 
-impl ReadAt for [u8] {
+impl ReadAt for &[u8] {
     fn len(&self) -> u64 {
-        self.len() as u64
+        <[u8]>::len(self) as u64
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
