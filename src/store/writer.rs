@@ -170,8 +170,8 @@ impl StoreWriter {
         self.guard(appended, "write", &path)
     }
 
-    /// Adds a version of a model; every object it names has to be durable.
-    pub fn commit(&mut self, manifest: &Manifest) -> Result<()> {
+    /// Adds a version of a model, after all objects that were finished. Returns the manifest's bytes.
+    pub fn commit(&mut self, manifest: &Manifest) -> Result<u64> {
         self.barrier()?;
         let layout = self.store.layout.clone();
         let directory = layout.model(&manifest.model);
@@ -184,7 +184,7 @@ impl StoreWriter {
     /// Records what a model's files look like, so that a later run need not read them.
     pub fn write_scan(&mut self, id: &ModelId, scan: &impl Serialize) -> Result<()> {
         let path = self.store.layout.scan(id);
-        self.write_document(&path, scan)
+        self.write_document(&path, scan).map(drop)
     }
 
     /// Ends the writing: the index is known to be whole.
@@ -197,7 +197,7 @@ impl StoreWriter {
         }
     }
 
-    fn write_document(&mut self, path: &Path, value: &impl Serialize) -> Result<()> {
+    fn write_document(&mut self, path: &Path, value: &impl Serialize) -> Result<u64> {
         let temp = self.next_temp();
         let done = write_document(&*self.store.disk, &temp, path, value);
         self.poisoned |= done.is_err();
@@ -257,9 +257,10 @@ impl StoreWriter {
     }
 }
 
-fn write_document(disk: &dyn Disk, temp: &Path, path: &Path, value: &impl Serialize) -> Result<()> {
+fn write_document(disk: &dyn Disk, temp: &Path, path: &Path, value: &impl Serialize) -> Result<u64> {
     let bytes = sealed::to_bytes(value).map_err(io::Error::from).map_err(Error::io("serialise", path))?;
-    replace(disk, temp, path, &bytes)
+    replace(disk, temp, path, &bytes)?;
+    Ok(bytes.len() as u64)
 }
 
 /// Writes a file whole: temp, sync, rename, sync of the directory.
@@ -299,5 +300,5 @@ fn create_marker(disk: &dyn Disk, layout: &Layout) -> Result<()> {
     let tmp = layout.tmp();
     disk.create_dir(&tmp).map_err(Error::io("create", &tmp))?;
     let temp = tmp.join(format!("{}-marker", std::process::id()));
-    write_document(disk, &temp, &path, &Marker::new())
+    write_document(disk, &temp, &path, &Marker::new()).map(drop)
 }
