@@ -49,6 +49,17 @@ pub enum CodecError {
     Base,
 }
 
+/// The kinds of codec that reports tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Any bytes.
+    Plain,
+    /// Numbers, without a base.
+    Solo,
+    /// Numbers, as differences to a base.
+    Delta,
+}
+
 /// One way to code a chunk.
 pub trait Codec: Sync {
     /// The codec's number in object files.
@@ -56,6 +67,14 @@ pub trait Codec: Sync {
 
     /// The codec's name in reports.
     fn name(&self) -> &'static str;
+
+    /// What the codec makes of its input, for reports.
+    fn class(&self) -> Class;
+
+    /// Tells whether a payload can only be decoded with the base.
+    fn uses_base(&self) -> bool {
+        self.class() == Class::Delta
+    }
 
     /// Appends the payload of `raw` to `out`.
     ///
