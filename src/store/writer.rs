@@ -22,6 +22,8 @@ use crate::name::ModelId;
 
 const BARRIER_BYTES: u64 = 1 << 30;
 const BARRIER_OBJECTS: usize = 256;
+/// Files synced at a time.
+const SYNC_THREADS: usize = 8;
 
 /// A store opened for writing.
 pub struct StoreWriter {
@@ -137,12 +139,27 @@ impl StoreWriter {
         let mut pending: Vec<_> = std::mem::take(&mut self.pending).into_values().collect();
         pending.sort_by_key(|object| object.record.name);
         self.pending_bytes = 0;
-        for object in &mut pending {
-            let synced = object.file.sync();
-            self.guard(synced, "sync", &object.temp)?;
-        }
+        self.sync_all(&mut pending)?;
         self.publish(&pending)?;
         self.append_index(&pending)
+    }
+
+    /// Syncs several files at a time: the file system then writes its journal once for many of them.
+    fn sync_all(&mut self, pending: &mut [Pending]) -> Result<()> {
+        let share = pending.len().div_ceil(SYNC_THREADS).max(1);
+        let failed = std::thread::scope(|scope| {
+            let sync = |part: &'_ mut [Pending]| {
+                part.iter_mut().find_map(|object| object.file.sync().err().map(|error| (error, object.temp.clone())))
+            };
+            let workers: Vec<_> = pending.chunks_mut(share).map(|part| scope.spawn(move || sync(part))).collect();
+            workers.into_iter().find_map(|worker| {
+                worker.join().unwrap_or_else(|_| Some((io::Error::other("a thread panicked"), PathBuf::new())))
+            })
+        });
+        match failed {
+            None => Ok(()),
+            Some((error, path)) => self.guard(Err(error), "sync", &path),
+        }
     }
 
     fn publish(&mut self, pending: &[Pending]) -> Result<()> {
