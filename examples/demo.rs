@@ -61,7 +61,8 @@ fn run(directory: &Path) -> Result<()> {
     let mut models =
         family::write(&directory.join("models"), &SIZE).context("cannot write the family")?;
     models.extend(copy_real(&directory.join("models"))?);
-    let config = family::write_batch(directory, &models).context("cannot write the settings")?;
+    let config = family::write_batch(directory, Path::new("models"), 0, &models)
+        .context("cannot write the settings")?;
     println!(
         "wrote {} models to {} ({:.1} s)\n",
         models.len(),

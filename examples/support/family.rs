@@ -193,8 +193,14 @@ fn turn_to_cache(snapshot: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes `config.json`, `models.txt` and `base_ft.json` for models below `directory/models`; returns the config's path.
-pub fn write_batch(directory: &Path, models: &[Model]) -> io::Result<PathBuf> {
+/// Writes `config.json`, `models.txt` and `base_ft.json` to `directory` for models below `model_dir` and a store in
+/// `directory/store`; returns the config's path. 0 threads stand for all of the machine's.
+pub fn write_batch(
+    directory: &Path,
+    model_dir: &Path,
+    threads: u32,
+    models: &[Model],
+) -> io::Result<PathBuf> {
     let mut list = String::from("# base models first, then fine-tunes\n");
     for model in models {
         list += &model.id;
@@ -218,7 +224,7 @@ pub fn write_batch(directory: &Path, models: &[Model]) -> io::Result<PathBuf> {
         format!("{:#}\n", serde_json::Value::Object(map)),
     )?;
     let config = json!({
-        "model_dir": "./models", "storage_dir": "./store",
+        "model_dir": model_dir, "storage_dir": "./store", "threads": threads,
         "models_to_process": "./models.txt", "base_ft_path": "./base_ft.json",
     });
     let path = directory.join("config.json");

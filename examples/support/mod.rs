@@ -5,6 +5,7 @@
 )]
 
 pub mod family;
+pub mod measure;
 pub mod programs;
 mod random;
 mod safetensors_file;
