@@ -11,6 +11,7 @@ use safetensors::SafeTensors;
 use support::weights::{Size, Tuning, base, fine_tune};
 use support::{family, tree};
 use zipllm::config::Config;
+use zipllm::name::ModelId;
 
 const SMALL: Size = Size {
     hidden: 64,
@@ -33,10 +34,7 @@ fn a_generated_family_is_a_batch_that_loads() {
     assert_eq!((list.warnings.len(), map.warnings().len()), (0, 0));
     for (model, id) in models.iter().zip(&list.models) {
         assert_eq!(model.id, id.as_str());
-        assert_eq!(
-            model.base.as_deref(),
-            map.base_of(id).map(|base| base.as_str())
-        );
+        assert_eq!(model.base.as_deref(), map.base_of(id).map(ModelId::as_str));
     }
 }
 
