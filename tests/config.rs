@@ -1,4 +1,5 @@
 //! The settings files as a user writes them: what is read, and the exact words when something is wrong.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
