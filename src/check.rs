@@ -63,8 +63,17 @@ pub fn run(store: &Store, options: Options, monitor: &dyn Monitor) -> Result<Che
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads.max(1))
         .build()
-        .map_err(|error| Error::input(store.layout().root(), format!("cannot start {} threads: {error}", options.threads)))?;
-    let mut check = Check { store, damaged: BTreeMap::new(), report: CheckReport::default() };
+        .map_err(|error| {
+            Error::input(
+                store.layout().root(),
+                format!("cannot start {} threads: {error}", options.threads),
+            )
+        })?;
+    let mut check = Check {
+        store,
+        damaged: BTreeMap::new(),
+        report: CheckReport::default(),
+    };
     pool.install(|| check.all(options, monitor))?;
     check.report.threads = options.threads;
     check.report.seconds = start.elapsed().as_secs_f64();
@@ -97,8 +106,15 @@ impl Check<'_> {
     fn heads(&mut self) -> Result<Index> {
         let (names, strangers) = self.store.objects()?;
         self.report.objects = names.len();
-        self.report.warnings.extend(strangers.into_iter().map(|path| format!("{path}: not an object")));
-        let opened: Vec<_> = names.par_iter().map(|name| (*name, self.store.object(name))).collect();
+        self.report.warnings.extend(
+            strangers
+                .into_iter()
+                .map(|path| format!("{path}: not an object")),
+        );
+        let opened: Vec<_> = names
+            .par_iter()
+            .map(|name| (*name, self.store.object(name)))
+            .collect();
         let mut heads = Index::new();
         for (name, object) in opened {
             match object {
@@ -110,14 +126,19 @@ impl Check<'_> {
     }
 
     fn note(&mut self, name: &Hash, error: &Error) {
-        self.damaged.entry(*name).or_insert_with(|| error.to_string());
+        self.damaged
+            .entry(*name)
+            .or_insert_with(|| error.to_string());
     }
 
     fn bases(&mut self, heads: &Index) {
         for record in heads.values().filter(|record| record.depth > 0) {
             match heads.get(&record.base) {
                 Some(base) if base.depth < record.depth && base.raw_len == record.raw_len => {}
-                Some(_) => self.note(&record.name, &Error::corrupt(&record.name, "its base does not fit it")),
+                Some(_) => self.note(
+                    &record.name,
+                    &Error::corrupt(&record.name, "its base does not fit it"),
+                ),
                 None => self.note(&record.base, &Error::MissingObject { name: record.base }),
             }
         }
@@ -126,7 +147,10 @@ impl Check<'_> {
     fn index(&mut self, heads: &Index) -> Result<()> {
         let layout = self.store.layout();
         if self.store.disk().open(&layout.dirty()).is_ok() {
-            self.report.warnings.push("the index may lack objects of a run that was stopped; the next run rebuilds it".into());
+            self.report.warnings.push(
+                "the index may lack objects of a run that was stopped; the next run rebuilds it"
+                    .into(),
+            );
             return Ok(());
         }
         let damaged = match self.store.stored_index()? {
@@ -135,8 +159,14 @@ impl Check<'_> {
         };
         if damaged {
             let path = layout.object_log();
-            let reason = format!("{}: damaged; nothing is lost, the next run rebuilds it", path.display());
-            self.report.damage.push(Damage { reason, hurts: Vec::new() });
+            let reason = format!(
+                "{}: damaged; nothing is lost, the next run rebuilds it",
+                path.display()
+            );
+            self.report.damage.push(Damage {
+                reason,
+                hurts: Vec::new(),
+            });
         }
         Ok(())
     }
@@ -152,7 +182,10 @@ impl Check<'_> {
                     Ok(manifest) => manifests.extend(manifest),
                     Err(error) => {
                         let hurts = vec![format!("{}@{version}", model.id)];
-                        self.report.damage.push(Damage { reason: error.to_string(), hurts });
+                        self.report.damage.push(Damage {
+                            reason: error.to_string(),
+                            hurts,
+                        });
                     }
                 }
             }
@@ -166,17 +199,35 @@ impl Check<'_> {
         if let Ok(Some(bytes)) = self.store.read_file(&path)
             && let Err(reason) = sealed::parse::<serde_json::Value>(&bytes)
         {
-            let reason = format!("{}: {reason}; nothing is lost, the next run reads the model again", path.display());
-            self.report.damage.push(Damage { reason, hurts: Vec::new() });
+            let reason = format!(
+                "{}: {reason}; nothing is lost, the next run reads the model again",
+                path.display()
+            );
+            self.report.damage.push(Damage {
+                reason,
+                hurts: Vec::new(),
+            });
         }
     }
 
     fn references(&mut self, heads: &Index, manifests: &[Manifest]) {
-        for segment in manifests.iter().flat_map(|manifest| &manifest.files).flat_map(|file| &file.segments) {
+        for segment in manifests
+            .iter()
+            .flat_map(|manifest| &manifest.files)
+            .flat_map(|file| &file.segments)
+        {
             match heads.get(&segment.object) {
                 Some(record) if record.raw_len == segment.length => {}
-                Some(_) => self.note(&segment.object, &Error::corrupt(&segment.object, "has another length than a manifest says")),
-                None => self.note(&segment.object, &Error::MissingObject { name: segment.object }),
+                Some(_) => self.note(
+                    &segment.object,
+                    &Error::corrupt(&segment.object, "has another length than a manifest says"),
+                ),
+                None => self.note(
+                    &segment.object,
+                    &Error::MissingObject {
+                        name: segment.object,
+                    },
+                ),
             }
         }
     }
@@ -186,7 +237,11 @@ impl Check<'_> {
         let reader = ObjectReader::new(self.store.clone());
         let objects: Vec<_> = heads.values().collect();
         self.report.bytes_read = objects.iter().map(|record| record.raw_len).sum();
-        let check = |record: &&Record| read_object(&reader, record, monitor).err().map(|error| (record.name, error));
+        let check = |record: &&Record| {
+            read_object(&reader, record, monitor)
+                .err()
+                .map(|error| (record.name, error))
+        };
         let errors: Vec<_> = objects.par_iter().filter_map(check).collect();
         for (name, error) in errors {
             // A base that is damaged is reported itself, with all that it hurts.
@@ -200,9 +255,17 @@ impl Check<'_> {
 
     fn leftovers(&mut self) -> Result<()> {
         let tmp = self.store.layout().tmp();
-        let count = self.store.disk().list(&tmp).map_err(Error::io("list", &tmp))?.len();
+        let count = self
+            .store
+            .disk()
+            .list(&tmp)
+            .map_err(Error::io("list", &tmp))?
+            .len();
         if count > 0 {
-            self.report.warnings.push(format!("{}: {count} unfinished files; the next run removes them", tmp.display()));
+            self.report.warnings.push(format!(
+                "{}: {count} unfinished files; the next run removes them",
+                tmp.display()
+            ));
         }
         Ok(())
     }
@@ -222,31 +285,47 @@ impl Check<'_> {
         }
         for (name, reason) in &self.damaged {
             let hurts = users.remove(name).unwrap_or_default().into_iter().collect();
-            self.report.damage.push(Damage { reason: reason.clone(), hurts });
+            self.report.damage.push(Damage {
+                reason: reason.clone(),
+                hurts,
+            });
         }
     }
 
-    fn blame(&self, heads: &Index, object: Hash, label: &str, users: &mut BTreeMap<Hash, BTreeSet<String>>) {
+    fn blame(
+        &self,
+        heads: &Index,
+        object: Hash,
+        label: &str,
+        users: &mut BTreeMap<Hash, BTreeSet<String>>,
+    ) {
         let mut next = Some(object);
         for _ in 0..=crate::store::object::MAX_DEPTH {
             let Some(name) = next else { return };
             if self.damaged.contains_key(&name) {
                 users.entry(name).or_default().insert(label.to_owned());
             }
-            next = heads.get(&name).filter(|record| record.depth > 0).map(|record| record.base);
+            next = heads
+                .get(&name)
+                .filter(|record| record.depth > 0)
+                .map(|record| record.base);
         }
     }
 }
 
 fn read_object(reader: &ObjectReader, record: &Record, monitor: &dyn Monitor) -> Result<()> {
     let size = record.dtype.chunk_bytes() as u64;
-    (0..record.raw_len.div_ceil(size)).into_par_iter().try_for_each(|index| {
-        let length = (record.raw_len - index * size).min(size);
-        let length = usize::try_from(length).unwrap_or(0);
-        let checked = reader.buffers().with(length, |bytes| reader.check_chunk(&record.name, index, bytes));
-        monitor.advance(length as u64);
-        checked
-    })
+    (0..record.raw_len.div_ceil(size))
+        .into_par_iter()
+        .try_for_each(|index| {
+            let length = (record.raw_len - index * size).min(size);
+            let length = usize::try_from(length).unwrap_or(0);
+            let checked = reader.buffers().with(length, |bytes| {
+                reader.check_chunk(&record.name, index, bytes)
+            });
+            monitor.advance(length as u64);
+            checked
+        })
 }
 
 impl CheckReport {
@@ -255,4 +334,3 @@ impl CheckReport {
         !self.damage.is_empty()
     }
 }
-

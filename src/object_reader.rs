@@ -30,7 +30,12 @@ pub struct OpenObject {
 impl ObjectReader {
     /// A reader of `store`.
     pub fn new(store: Store) -> Self {
-        Self { store, workspaces: WorkspacePool::default(), buffers: BufferPool::default(), open: Mutex::default() }
+        Self {
+            store,
+            workspaces: WorkspacePool::default(),
+            buffers: BufferPool::default(),
+            open: Mutex::default(),
+        }
     }
 
     /// The scratch memory that encoders may share with this reader.
@@ -88,26 +93,44 @@ impl ObjectReader {
             object.file.read_payload(index, payload)?;
             let entry = entry(&object.file, index)?;
             if checksum(payload) != entry.checksum {
-                return Err(Error::corrupt(name, format!("the stored bytes of chunk {index} are damaged")));
+                return Err(Error::corrupt(
+                    name,
+                    format!("the stored bytes of chunk {index} are damaged"),
+                ));
             }
             self.decode(&object, index, payload, out)
         })
     }
 
-    fn decode(&self, object: &OpenObject, index: u64, payload: &[u8], out: &mut [u8]) -> Result<()> {
+    fn decode(
+        &self,
+        object: &OpenObject,
+        index: u64,
+        payload: &[u8],
+        out: &mut [u8],
+    ) -> Result<()> {
         let file = &object.file;
         let (offset, length) = file.frame.head.chunk_range(index);
         if length != out.len() {
-            return Err(Error::corrupt(&file.name, format!("chunk {index} has another length")));
+            return Err(Error::corrupt(
+                &file.name,
+                format!("chunk {index} has another length"),
+            ));
         }
         let entry = entry(file, index)?;
-        let codec = codec::find(CodecId(entry.codec)).ok_or_else(|| {
-            Error::Newer { path: self.store.layout().object(&file.name), what: format!("codec {}", entry.codec) }
+        let codec = codec::find(CodecId(entry.codec)).ok_or_else(|| Error::Newer {
+            path: self.store.layout().object(&file.name),
+            what: format!("codec {}", entry.codec),
         })?;
         let mut run = |base: Option<&[u8]>| {
             let head = &file.frame.head;
             let first_element = offset / head.dtype.size() as u64;
-            let view = ChunkView { dtype: head.dtype, row_len: head.row_len, first_element, base };
+            let view = ChunkView {
+                dtype: head.dtype,
+                row_len: head.row_len,
+                first_element,
+                base,
+            };
             self.workspaces
                 .with(|ws| codec.decode(&object.shared, &view, payload, out, ws))
                 .map_err(|error| Error::corrupt(&file.name, format!("chunk {index}: {error}")))
@@ -121,16 +144,31 @@ impl ObjectReader {
     }
 
     /// Lends the bytes of the object's base at the chunk's place.
-    fn with_base(&self, object: &OpenObject, offset: u64, length: usize, use_it: impl FnOnce(&[u8]) -> Result<()>) -> Result<()> {
+    fn with_base(
+        &self,
+        object: &OpenObject,
+        offset: u64,
+        length: usize,
+        use_it: impl FnOnce(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         let Some(base) = object.file.frame.head.bases.first() else {
-            return Err(Error::corrupt(&object.file.name, "a chunk needs a base and the object has none"));
+            return Err(Error::corrupt(
+                &object.file.name,
+                "a chunk needs a base and the object has none",
+            ));
         };
         let opened = self.open(&base.name)?;
         if opened.file.frame.head.depth >= object.file.frame.head.depth {
-            return Err(Error::corrupt(&object.file.name, format!("its base {} is as deep as itself", base.name)));
+            return Err(Error::corrupt(
+                &object.file.name,
+                format!("its base {} is as deep as itself", base.name),
+            ));
         }
         if opened.file.frame.head.raw_len != object.file.frame.head.raw_len {
-            return Err(Error::corrupt(&object.file.name, format!("its base {} has another length", base.name)));
+            return Err(Error::corrupt(
+                &object.file.name,
+                format!("its base {} has another length", base.name),
+            ));
         }
         self.buffers.with(length, |bytes| {
             self.read_range(&base.name, offset, bytes)?;
@@ -158,13 +196,23 @@ impl ObjectReader {
         Ok(())
     }
 
-    fn read_part(&self, name: &Hash, index: u64, length: usize, skip: usize, part: &mut [u8]) -> Result<()> {
+    fn read_part(
+        &self,
+        name: &Hash,
+        index: u64,
+        length: usize,
+        skip: usize,
+        part: &mut [u8],
+    ) -> Result<()> {
         if part.len() == length {
             return self.try_chunk(name, index, part);
         }
         self.buffers.with(length, |chunk| {
             self.try_chunk(name, index, chunk)?;
-            let wanted = chunk.get(skip..).and_then(|tail| tail.get(..part.len())).unwrap_or_default();
+            let wanted = chunk
+                .get(skip..)
+                .and_then(|tail| tail.get(..part.len()))
+                .unwrap_or_default();
             part.copy_from_slice(wanted);
             Ok(())
         })
@@ -187,7 +235,14 @@ fn verify(file: &ObjectFile, index: u64, offset: u64, bytes: &[u8]) -> Result<()
     } else {
         Hash::of(bytes) == file.name
     };
-    if good { Ok(()) } else { Err(Error::corrupt(&file.name, format!("chunk {index} decodes to wrong bytes"))) }
+    if good {
+        Ok(())
+    } else {
+        Err(Error::corrupt(
+            &file.name,
+            format!("chunk {index} decodes to wrong bytes"),
+        ))
+    }
 }
 
 /// Byte buffers lent to whichever thread needs one, so that their pages are used again.

@@ -21,7 +21,11 @@ pub struct Digest {
 
 /// What one chunk contributes to its object's digest.
 pub fn digest_chunk(raw_len: u64, dtype: DType, offset: u64, bytes: &[u8]) -> ChainingValue {
-    if is_chunked(raw_len, dtype) { chunk_chaining_value(offset, bytes) } else { *Hash::of(bytes).as_bytes() }
+    if is_chunked(raw_len, dtype) {
+        chunk_chaining_value(offset, bytes)
+    } else {
+        *Hash::of(bytes).as_bytes()
+    }
 }
 
 impl Digest {
@@ -29,8 +33,14 @@ impl Digest {
     pub fn join(values: Vec<ChainingValue>) -> Option<Self> {
         match values.as_slice() {
             [] => None,
-            [one] => Some(Self { name: Hash::from_bytes(*one), values: Vec::new() }),
-            many => Some(Self { name: merge_chunks(many)?, values }),
+            [one] => Some(Self {
+                name: Hash::from_bytes(*one),
+                values: Vec::new(),
+            }),
+            many => Some(Self {
+                name: merge_chunks(many)?,
+                values,
+            }),
         }
     }
 }
@@ -69,7 +79,10 @@ impl NewObject {
     pub fn chunk_range(&self, index: u64) -> (u64, usize) {
         let size = self.dtype.chunk_bytes() as u64;
         let start = index * size;
-        (start, usize::try_from((self.raw_len - start).min(size)).unwrap_or(0))
+        (
+            start,
+            usize::try_from((self.raw_len - start).min(size)).unwrap_or(0),
+        )
     }
 
     /// Returns the chaining value of a chunk, all zeros where there is but one.
@@ -79,7 +92,13 @@ impl NewObject {
     }
 
     /// Encodes the chunk that begins at byte `offset` of the object.
-    pub fn encode(&self, reader: &ObjectReader, options: &EncodeOptions, offset: u64, raw: &[u8]) -> Result<EncodedChunk> {
+    pub fn encode(
+        &self,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        offset: u64,
+        raw: &[u8],
+    ) -> Result<EncodedChunk> {
         match &self.base {
             None => Ok(self.encode_solo(reader, options, offset, raw)),
             Some(base) => reader.buffers().with(raw.len(), |bytes| {
@@ -90,16 +109,40 @@ impl NewObject {
     }
 
     /// Encodes the chunk that begins at byte `offset` of the object without its base.
-    pub fn encode_solo(&self, reader: &ObjectReader, options: &EncodeOptions, offset: u64, raw: &[u8]) -> EncodedChunk {
+    pub fn encode_solo(
+        &self,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        offset: u64,
+        raw: &[u8],
+    ) -> EncodedChunk {
         self.encode_with(reader, options, offset, raw, None)
     }
 
-    fn encode_with(&self, reader: &ObjectReader, options: &EncodeOptions, offset: u64, raw: &[u8], base: Option<&[u8]>) -> EncodedChunk {
+    fn encode_with(
+        &self,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        offset: u64,
+        raw: &[u8],
+        base: Option<&[u8]>,
+    ) -> EncodedChunk {
         let first_element = offset / self.dtype.size() as u64;
-        let view = ChunkView { dtype: self.dtype, row_len: self.row_len, first_element, base };
+        let view = ChunkView {
+            dtype: self.dtype,
+            row_len: self.row_len,
+            first_element,
+            base,
+        };
         reader.buffers().with(0, |scratch| {
-            let codec = reader.workspaces().with(|ws| encode_chunk(options, &view, raw, ws, scratch));
-            EncodedChunk { codec, raw_len: raw.len(), payload: scratch.as_slice().to_vec() }
+            let codec = reader
+                .workspaces()
+                .with(|ws| encode_chunk(options, &view, raw, ws, scratch));
+            EncodedChunk {
+                codec,
+                raw_len: raw.len(),
+                payload: scratch.as_slice().to_vec(),
+            }
         })
     }
 
@@ -108,7 +151,10 @@ impl NewObject {
         let whole = first.len() as u64 == self.chunk_count();
         let needs_base = !whole || first.iter().any(|chunk| uses_base(chunk.codec));
         let base = self.base.as_ref().filter(|_| needs_base);
-        let codec = first.iter().map(|chunk| chunk.codec).max_by_key(|codec| (uses_base(*codec), codec.0));
+        let codec = first
+            .iter()
+            .map(|chunk| chunk.codec)
+            .max_by_key(|codec| (uses_base(*codec), codec.0));
         let head = Head {
             codec: codec.unwrap_or(CodecId(0)).0,
             dtype: self.dtype,
@@ -124,7 +170,13 @@ impl NewObject {
 
     fn base_ref(&self, base: &OpenObject) -> BaseRef {
         let count = self.raw_len / self.dtype.size() as u64;
-        BaseRef { name: base.file.name, dtype: self.dtype, start: 0, count, target_start: 0 }
+        BaseRef {
+            name: base.file.name,
+            dtype: self.dtype,
+            start: 0,
+            count,
+            target_start: 0,
+        }
     }
 }
 

@@ -81,9 +81,11 @@ impl Savings {
     pub fn add(&mut self, other: &Self) {
         self.file_dedup_bytes += other.file_dedup_bytes;
         self.tensor_dedup_bytes += other.tensor_dedup_bytes;
-        self.delta.add(other.delta.raw_bytes, other.delta.stored_bytes);
+        self.delta
+            .add(other.delta.raw_bytes, other.delta.stored_bytes);
         self.solo.add(other.solo.raw_bytes, other.solo.stored_bytes);
-        self.plain.add(other.plain.raw_bytes, other.plain.stored_bytes);
+        self.plain
+            .add(other.plain.raw_bytes, other.plain.stored_bytes);
     }
 }
 

@@ -11,7 +11,12 @@ use crate::restore::ModelVersion;
 ///
 /// With a config file alone, stores every model that it lists.
 #[derive(Debug, Parser)]
-#[command(name = "zipllm", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(
+    name = "zipllm",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 pub struct ZipllmArgs {
     /// What to do other than storing models.
     #[command(subcommand)]

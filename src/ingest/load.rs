@@ -73,7 +73,10 @@ impl<'a> Loader<'a> {
 
     /// Reads the next batch, using the memory of `arena`; `None` when all files are read.
     pub fn next(&mut self, arena: Vec<u8>) -> Result<Option<Batch>> {
-        let mut batch = Batch { arena, ..Batch::default() };
+        let mut batch = Batch {
+            arena,
+            ..Batch::default()
+        };
         let picked = self.pick(&mut batch)?;
         if picked.is_empty() && batch.finished.is_empty() {
             return Ok(None);
@@ -115,7 +118,9 @@ impl<'a> Loader<'a> {
             if let Some(next) = self.waiting.next() {
                 return Ok(Some(next));
             }
-            let Some(source) = self.files.get(self.next_file) else { return Ok(None) };
+            let Some(source) = self.files.get(self.next_file) else {
+                return Ok(None);
+            };
             self.open(source, batch)?;
             self.next_file += 1;
         }
@@ -138,7 +143,12 @@ impl<'a> Loader<'a> {
             batch.finished.push((file_index, Hash::of(&[])));
         }
         let spans = layout.spans.into_iter().enumerate();
-        let picked = spans.map(|(at, span)| Picked { file_index, file: file.clone(), span, place: place(at) });
+        let picked = spans.map(|(at, span)| Picked {
+            file_index,
+            file: file.clone(),
+            span,
+            place: place(at),
+        });
         self.waiting = picked.collect::<Vec<_>>().into_iter();
         Ok(())
     }
@@ -146,16 +156,27 @@ impl<'a> Loader<'a> {
     /// Reads spans into the arena, each chunk hashed on the thread that read it.
     fn read_kept(&mut self, picked: Vec<Picked>, batch: &mut Batch) -> Result<()> {
         let ranges = lay_out(&picked);
-        batch.arena.resize(ranges.last().map_or(0, |range| range.end), 0);
+        batch
+            .arena
+            .resize(ranges.last().map_or(0, |range| range.end), 0);
         let tasks = split_tasks(&picked, &mut batch.arena);
-        let values: Vec<ChainingValue> = self.pool.install(|| tasks.into_par_iter().map(read_chunk).collect::<Result<_>>())?;
+        let values: Vec<ChainingValue> = self
+            .pool
+            .install(|| tasks.into_par_iter().map(read_chunk).collect::<Result<_>>())?;
         let mut values = values.into_iter();
         for (picked, range) in picked.iter().zip(ranges) {
-            let count = picked.span.length.div_ceil(picked.span.dtype.chunk_bytes() as u64);
-            let values = values.by_ref().take(usize::try_from(count).unwrap_or(0)).collect();
+            let count = picked
+                .span
+                .length
+                .div_ceil(picked.span.dtype.chunk_bytes() as u64);
+            let values = values
+                .by_ref()
+                .take(usize::try_from(count).unwrap_or(0))
+                .collect();
             let digest = join(picked, values)?;
             if picked.place != Place::Only {
-                self.file_hasher.update(batch.arena.get(range.clone()).unwrap_or_default());
+                self.file_hasher
+                    .update(batch.arena.get(range.clone()).unwrap_or_default());
             }
             self.end_span(picked, &digest, &mut batch.finished)?;
             batch.spans.push(hashed(picked, digest, Some(range)));
@@ -171,8 +192,17 @@ impl<'a> Loader<'a> {
             let length = (picked.span.length - offset).min(WINDOW_BYTES as u64);
             window.resize(usize::try_from(length).unwrap_or(0), 0);
             let size = picked.span.dtype.chunk_bytes();
-            let tasks: Vec<_> = window.chunks_mut(size).zip((offset..).step_by(size)).collect();
-            let tasks = tasks.into_par_iter().map(|(target, offset)| read_chunk(ReadTask { picked, offset, target }));
+            let tasks: Vec<_> = window
+                .chunks_mut(size)
+                .zip((offset..).step_by(size))
+                .collect();
+            let tasks = tasks.into_par_iter().map(|(target, offset)| {
+                read_chunk(ReadTask {
+                    picked,
+                    offset,
+                    target,
+                })
+            });
             values.extend(self.pool.install(|| tasks.collect::<Result<Vec<_>>>())?);
             if picked.place != Place::Only {
                 self.file_hasher.update(window);
@@ -183,7 +213,12 @@ impl<'a> Loader<'a> {
     }
 
     /// After a file's last span, its hash is known; and it must not have changed since it was found.
-    fn end_span(&mut self, picked: &Picked, digest: &Digest, finished: &mut Vec<(usize, Hash)>) -> Result<()> {
+    fn end_span(
+        &mut self,
+        picked: &Picked,
+        digest: &Digest,
+        finished: &mut Vec<(usize, Hash)>,
+    ) -> Result<()> {
         let hash = match picked.place {
             Place::Before => return Ok(()),
             Place::Only => digest.name,
@@ -196,11 +231,18 @@ impl<'a> Loader<'a> {
 }
 
 fn hashed(picked: &Picked, digest: Digest, kept: Option<Range<usize>>) -> HashedSpan {
-    HashedSpan { file_index: picked.file_index, file: picked.file.clone(), span: picked.span.clone(), digest, kept }
+    HashedSpan {
+        file_index: picked.file_index,
+        file: picked.file.clone(),
+        span: picked.span.clone(),
+        digest,
+        kept,
+    }
 }
 
 fn join(picked: &Picked, values: Vec<ChainingValue>) -> Result<Digest> {
-    Digest::join(values).ok_or_else(|| Error::input(picked.file.path(), "a part of the file is empty"))
+    Digest::join(values)
+        .ok_or_else(|| Error::input(picked.file.path(), "a part of the file is empty"))
 }
 
 /// Gives each span its place in the arena.
@@ -221,7 +263,11 @@ fn split_tasks<'a>(picked: &'a [Picked], arena: &'a mut [u8]) -> Vec<ReadTask<'a
         let (mine, later) = rest.split_at_mut(usize::try_from(picked.span.length).unwrap_or(0));
         let size = picked.span.dtype.chunk_bytes();
         let chunks = mine.chunks_mut(size).zip((0u64..).step_by(size));
-        tasks.extend(chunks.map(|(target, offset)| ReadTask { picked, offset, target }));
+        tasks.extend(chunks.map(|(target, offset)| ReadTask {
+            picked,
+            offset,
+            target,
+        }));
         rest = later;
     }
     tasks
@@ -229,6 +275,13 @@ fn split_tasks<'a>(picked: &'a [Picked], arena: &'a mut [u8]) -> Vec<ReadTask<'a
 
 fn read_chunk(task: ReadTask<'_>) -> Result<ChainingValue> {
     let span = &task.picked.span;
-    task.picked.file.read_exact_at(span.start + task.offset, task.target)?;
-    Ok(digest_chunk(span.length, span.dtype, task.offset, task.target))
+    task.picked
+        .file
+        .read_exact_at(span.start + task.offset, task.target)?;
+    Ok(digest_chunk(
+        span.length,
+        span.dtype,
+        task.offset,
+        task.target,
+    ))
 }

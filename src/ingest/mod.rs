@@ -51,7 +51,12 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { threads, encode: EncodeOptions::default(), accept_missing: false, disk: Arc::new(LocalDisk) }
+        Self {
+            threads,
+            encode: EncodeOptions::default(),
+            accept_missing: false,
+            disk: Arc::new(LocalDisk),
+        }
     }
 }
 
@@ -62,18 +67,45 @@ impl Default for Options {
 ///
 /// # Errors
 /// Fails as a whole only where the store cannot be opened, or cannot be closed.
-pub fn run(jobs: &[Job], model_dir: &Path, store_dir: &Path, options: &Options, monitor: &dyn Monitor) -> Result<IngestReport> {
+pub fn run(
+    jobs: &[Job],
+    model_dir: &Path,
+    store_dir: &Path,
+    options: &Options,
+    monitor: &dyn Monitor,
+) -> Result<IngestReport> {
     let start = Instant::now();
-    let located: Vec<_> = jobs.iter().map(|job| locate(model_dir, &job.model)).collect();
+    let located: Vec<_> = jobs
+        .iter()
+        .map(|job| locate(model_dir, &job.model))
+        .collect();
     let writer = StoreWriter::open_on(options.disk.clone(), store_dir)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads.max(1))
         .build()
-        .map_err(|error| Error::input(store_dir, format!("cannot start {} threads: {error}", options.threads)))?;
+        .map_err(|error| {
+            Error::input(
+                store_dir,
+                format!("cannot start {} threads: {error}", options.threads),
+            )
+        })?;
     let clashes = find_clashes(jobs, &located);
-    let depended = writer.store().index()?.values().map(|record| record.base).collect();
+    let depended = writer
+        .store()
+        .index()?
+        .values()
+        .map(|record| record.base)
+        .collect();
     let reader = ObjectReader::new(writer.store().clone());
-    let mut run = Run { writer, reader, pool, options, monitor, model_dir, depended };
+    let mut run = Run {
+        writer,
+        reader,
+        pool,
+        options,
+        monitor,
+        model_dir,
+        depended,
+    };
     let models = run.all(jobs, located, &clashes);
     let store = run.writer.store().clone();
     if !run.writer.is_poisoned() {
@@ -95,7 +127,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn all(&mut self, jobs: &[Job], located: Vec<Result<Option<ModelDir>>>, clashes: &HashMap<ModelId, String>) -> Vec<ModelReport> {
+    fn all(
+        &mut self,
+        jobs: &[Job],
+        located: Vec<Result<Option<ModelDir>>>,
+        clashes: &HashMap<ModelId, String>,
+    ) -> Vec<ModelReport> {
         let mut reports = Vec::with_capacity(jobs.len());
         for (job, directory) in jobs.iter().zip(located) {
             if self.writer.is_poisoned() {
@@ -105,8 +142,13 @@ impl Run<'_> {
             let begun = Instant::now();
             let mut report = ModelReport::new(&job.model, Status::Failed);
             let done = match clashes.get(&job.model) {
-                Some(reason) => Err(Error::Name { name: job.model.to_string(), reason: reason.clone() }),
-                None => directory.and_then(|directory| self.one(job, directory.as_ref(), &mut report)),
+                Some(reason) => Err(Error::Name {
+                    name: job.model.to_string(),
+                    reason: reason.clone(),
+                }),
+                None => {
+                    directory.and_then(|directory| self.one(job, directory.as_ref(), &mut report))
+                }
             };
             self.monitor.end();
             if let Err(error) = done {
@@ -121,7 +163,12 @@ impl Run<'_> {
         reports
     }
 
-    fn one(&mut self, job: &Job, directory: Option<&ModelDir>, report: &mut ModelReport) -> Result<()> {
+    fn one(
+        &mut self,
+        job: &Job,
+        directory: Option<&ModelDir>,
+        report: &mut ModelReport,
+    ) -> Result<()> {
         match directory {
             Some(directory) => model::ingest(self, job, directory, report),
             None => self.absent(job, report),
@@ -131,8 +178,14 @@ impl Run<'_> {
     /// A model without a directory is fine if it is in the store.
     fn absent(&self, job: &Job, report: &mut ModelReport) -> Result<()> {
         let Some(manifest) = self.writer.store().newest(&job.model)? else {
-            let reason = format!("found neither in {} nor in the store", self.model_dir.display());
-            return Err(Error::NoModel { model: job.model.to_string(), reason });
+            let reason = format!(
+                "found neither in {} nor in the store",
+                self.model_dir.display()
+            );
+            return Err(Error::NoModel {
+                model: job.model.to_string(),
+                reason,
+            });
         };
         report.status = Status::AlreadyStored;
         report.version = Some(manifest.version);
@@ -148,9 +201,15 @@ fn find_clashes(jobs: &[Job], located: &[Result<Option<ModelDir>>]) -> HashMap<M
     let mut folded: HashMap<String, Vec<&ModelId>> = HashMap::new();
     for (job, directory) in jobs.iter().zip(located) {
         if let Ok(Some(directory)) = directory {
-            directories.entry(directory.canonical().to_path_buf()).or_default().push(&job.model);
+            directories
+                .entry(directory.canonical().to_path_buf())
+                .or_default()
+                .push(&job.model);
         }
-        folded.entry(job.model.as_str().to_ascii_lowercase()).or_default().push(&job.model);
+        folded
+            .entry(job.model.as_str().to_ascii_lowercase())
+            .or_default()
+            .push(&job.model);
     }
     let mut clashes = HashMap::new();
     for ids in folded.values() {
@@ -170,9 +229,17 @@ fn note_clash(clashes: &mut HashMap<ModelId, String>, ids: &[&ModelId], how: &st
     }
 }
 
-fn summarise(models: Vec<ModelReport>, store: &Store, threads: usize, start: Instant) -> IngestReport {
+fn summarise(
+    models: Vec<ModelReport>,
+    store: &Store,
+    threads: usize,
+    start: Instant,
+) -> IngestReport {
     let mut savings = Savings::default();
-    let stored: Vec<_> = models.iter().filter(|model| model.status == Status::Stored).collect();
+    let stored: Vec<_> = models
+        .iter()
+        .filter(|model| model.status == Status::Stored)
+        .collect();
     stored.iter().for_each(|model| savings.add(&model.savings));
     IngestReport {
         bytes: stored.iter().map(|model| model.bytes).sum(),
@@ -190,7 +257,9 @@ fn summarise(models: Vec<ModelReport>, store: &Store, threads: usize, start: Ins
 fn totals(store: &Store) -> StoreTotals {
     let index = store.index().unwrap_or_default();
     let models = store.models().unwrap_or_default();
-    let newest = models.iter().filter_map(|model| store.newest(&model.id).ok().flatten());
+    let newest = models
+        .iter()
+        .filter_map(|model| store.newest(&model.id).ok().flatten());
     StoreTotals {
         models: models.len() as u64,
         model_bytes: newest.map(|manifest| manifest.bytes).sum(),

@@ -21,7 +21,12 @@ use crate::store::Store;
 use crate::store::manifest::{FORMAT, FileEntry, Manifest, Segment, Tensor};
 
 /// Stores the model in `directory`, unless the store holds it as it is.
-pub fn ingest(run: &mut Run<'_>, job: &Job, directory: &ModelDir, report: &mut ModelReport) -> Result<()> {
+pub fn ingest(
+    run: &mut Run<'_>,
+    job: &Job,
+    directory: &ModelDir,
+    report: &mut ModelReport,
+) -> Result<()> {
     check_case(run.writer.store(), &job.model)?;
     let listing = directory.scan()?;
     report.warnings.extend(listing.warnings.iter().cloned());
@@ -37,16 +42,33 @@ pub fn ingest(run: &mut Run<'_>, job: &Job, directory: &ModelDir, report: &mut M
         }
     }
     run.monitor.begin(&job.model, report.bytes);
-    let mut manifest = draft(job, directory, &listing, next_version(run.writer.store(), &job.model)?);
+    let mut manifest = draft(
+        job,
+        directory,
+        &listing,
+        next_version(run.writer.store(), &job.model)?,
+    );
     let base = base_tensors(run.writer.store(), job, report)?;
     manifest.base = base.is_some().then(|| job.base.clone()).flatten();
-    store_files(run, &listing, base.unwrap_or_default(), &mut manifest, report)?;
+    store_files(
+        run,
+        &listing,
+        base.unwrap_or_default(),
+        &mut manifest,
+        report,
+    )?;
     report.base.clone_from(&manifest.base);
     conclude(run, &listing, manifest, existing, report)
 }
 
 /// Commits the new version, unless it says the same as the one before.
-fn conclude(run: &mut Run<'_>, listing: &Listing, manifest: Manifest, existing: Option<Manifest>, report: &mut ModelReport) -> Result<()> {
+fn conclude(
+    run: &mut Run<'_>,
+    listing: &Listing,
+    manifest: Manifest,
+    existing: Option<Manifest>,
+    report: &mut ModelReport,
+) -> Result<()> {
     let version = match existing {
         Some(old) if old.same_content(&manifest) => {
             // Objects that were lost or damaged may have been stored anew.
@@ -71,7 +93,9 @@ fn conclude(run: &mut Run<'_>, listing: &Listing, manifest: Manifest, existing: 
 fn existing(store: &Store, id: &ModelId, report: &mut ModelReport) -> Result<Option<Manifest>> {
     match store.newest(id) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            report.warnings.push(format!("{error}; storing a new version"));
+            report
+                .warnings
+                .push(format!("{error}; storing a new version"));
             report.damage = true;
             Ok(None)
         }
@@ -85,26 +109,40 @@ fn next_version(store: &Store, id: &ModelId) -> Result<u32> {
 
 /// On some file systems `A/b` and `a/b` are one directory, so the store never holds both.
 fn check_case(store: &Store, id: &ModelId) -> Result<()> {
-    let clash = store.models()?.into_iter().find(|model| {
-        model.id != *id && model.id.as_str().eq_ignore_ascii_case(id.as_str())
-    });
+    let clash = store
+        .models()?
+        .into_iter()
+        .find(|model| model.id != *id && model.id.as_str().eq_ignore_ascii_case(id.as_str()));
     match clash {
         None => Ok(()),
         Some(other) => Err(Error::Name {
             name: id.to_string(),
-            reason: format!("it differs only in case from {}, which is in the store", other.id),
+            reason: format!(
+                "it differs only in case from {}, which is in the store",
+                other.id
+            ),
         }),
     }
 }
 
 fn check_missing(run: &Run<'_>, manifest: &Manifest, listing: &Listing) -> Result<()> {
     let present: HashSet<_> = listing.files.iter().map(|file| &file.path).collect();
-    let gone: Vec<_> = manifest.files.iter().filter(|file| !present.contains(&file.path)).collect();
-    let Some(first) = gone.first() else { return Ok(()) };
+    let gone: Vec<_> = manifest
+        .files
+        .iter()
+        .filter(|file| !present.contains(&file.path))
+        .collect();
+    let Some(first) = gone.first() else {
+        return Ok(());
+    };
     if run.options.accept_missing {
         return Ok(());
     }
-    let more = if gone.len() > 1 { format!(" and {} more", gone.len() - 1) } else { String::new() };
+    let more = if gone.len() > 1 {
+        format!(" and {} more", gone.len() - 1)
+    } else {
+        String::new()
+    };
     Err(Error::NoModel {
         model: manifest.model.to_string(),
         reason: format!(
@@ -119,7 +157,8 @@ fn is_untouched(store: &Store, manifest: &Manifest, listing: &Listing) -> bool {
     let record = ScanRecord::read(store, &manifest.model);
     let same = record.is_some_and(|record| record.matches(manifest.version, &listing.files));
     let mut segments = manifest.files.iter().flat_map(|file| &file.segments);
-    same && manifest.empty_dirs == listing.empty_dirs && segments.all(|segment| store.object(&segment.object).is_ok())
+    same && manifest.empty_dirs == listing.empty_dirs
+        && segments.all(|segment| store.object(&segment.object).is_ok())
 }
 
 fn draft(job: &Job, directory: &ModelDir, listing: &Listing, version: u32) -> Manifest {
@@ -143,15 +182,21 @@ fn draft(job: &Job, directory: &ModelDir, listing: &Listing, version: u32) -> Ma
 }
 
 fn base_tensors(store: &Store, job: &Job, report: &mut ModelReport) -> Result<Option<BaseTensors>> {
-    let Some(base) = &job.base else { return Ok(None) };
+    let Some(base) = &job.base else {
+        return Ok(None);
+    };
     match store.newest(base) {
         Ok(Some(manifest)) => Ok(Some(BaseTensors::of(&manifest))),
         Ok(None) => {
-            report.warnings.push(format!("its base {base} is neither on disk nor in the store; stored without a base"));
+            report.warnings.push(format!(
+                "its base {base} is neither on disk nor in the store; stored without a base"
+            ));
             Ok(None)
         }
         Err(error) if error.kind() == ErrorKind::Corrupt => {
-            report.warnings.push(format!("{error}; stored without a base"));
+            report
+                .warnings
+                .push(format!("{error}; stored without a base"));
             report.damage = true;
             Ok(None)
         }
@@ -160,10 +205,23 @@ fn base_tensors(store: &Store, job: &Job, report: &mut ModelReport) -> Result<Op
 }
 
 /// Reads, looks up, encodes and writes all files; fills in the manifest's segments and hashes.
-fn store_files(run: &mut Run<'_>, listing: &Listing, base: BaseTensors, manifest: &mut Manifest, report: &mut ModelReport) -> Result<()> {
+fn store_files(
+    run: &mut Run<'_>,
+    listing: &Listing,
+    base: BaseTensors,
+    manifest: &mut Manifest,
+    report: &mut ModelReport,
+) -> Result<()> {
     let known_bytes = vec![0; listing.files.len()];
     let damaged = AtomicBool::new(false);
-    let mut session = Session { base, manifest, report, claimed: HashSet::new(), known_bytes, damaged };
+    let mut session = Session {
+        base,
+        manifest,
+        report,
+        claimed: HashSet::new(),
+        known_bytes,
+        damaged,
+    };
     let mut output = Output::default();
     let done = session.stream(run, listing, &mut output);
     output.abandon(&mut run.writer);
@@ -171,7 +229,9 @@ fn store_files(run: &mut Run<'_>, listing: &Listing, base: BaseTensors, manifest
     let damaged = session.damaged.into_inner();
     report.damage |= damaged;
     if damaged {
-        report.warnings.push("a base in the store is damaged; parts were stored without it".into());
+        report
+            .warnings
+            .push("a base in the store is damaged; parts were stored without it".into());
     }
     report.stored_bytes += output.stored_bytes;
     report.savings.delta = output.savings.delta;
@@ -201,7 +261,9 @@ impl Session<'_> {
         let mut current = loader.next(Vec::new())?;
         let mut done: Option<Done> = None;
         while let Some(batch) = current.take() {
-            let mut works = cut(self.plan(run, &batch)?, run.options.threads).into_iter().peekable();
+            let mut works = cut(self.plan(run, &batch)?, run.options.threads)
+                .into_iter()
+                .peekable();
             if works.peek().is_none() {
                 current = loader.next(std::mem::take(&mut spare))?;
             }
@@ -210,7 +272,8 @@ impl Session<'_> {
                 let (reader, encode, damaged) = (&run.reader, &run.options.encode, &self.damaged);
                 let writer = &mut run.writer;
                 let encoded = std::thread::scope(|scope| {
-                    let worker = scope.spawn(|| pool.install(|| work.encode(&batch, reader, encode, damaged)));
+                    let worker = scope
+                        .spawn(|| pool.install(|| work.encode(&batch, reader, encode, damaged)));
                     if let Some(done) = done.take() {
                         run.monitor.advance(output.write(writer, done)?);
                     }
@@ -248,7 +311,11 @@ impl Session<'_> {
                 Lookup::Again => planned.push(Planned::new(new_object(span, None), span)),
             }
             self.claimed.insert(span.digest.name);
-            let segment = Segment { object: span.digest.name, length: span.span.length, tensor };
+            let segment = Segment {
+                object: span.digest.name,
+                length: span.span.length,
+                tensor,
+            };
             if let Some(file) = self.manifest.files.get_mut(span.file_index) {
                 file.segments.push(segment);
             }
@@ -299,10 +366,19 @@ impl Session<'_> {
     }
 
     /// Opens the object to encode a tensor against. A base that is damaged costs space, not the model.
-    fn base_of(&self, run: &Run<'_>, span: &HashedSpan, tensor: Option<&Tensor>) -> Result<Option<Arc<OpenObject>>> {
+    fn base_of(
+        &self,
+        run: &Run<'_>,
+        span: &HashedSpan,
+        tensor: Option<&Tensor>,
+    ) -> Result<Option<Arc<OpenObject>>> {
         let file = self.manifest.files.get(span.file_index);
-        let (Some(file), Some(tensor)) = (file, tensor) else { return Ok(None) };
-        let Some(name) = self.base.find(&file.path, tensor) else { return Ok(None) };
+        let (Some(file), Some(tensor)) = (file, tensor) else {
+            return Ok(None);
+        };
+        let Some(name) = self.base.find(&file.path, tensor) else {
+            return Ok(None);
+        };
         match resolve(&run.reader, &name) {
             Ok(base) => Ok(Some(base).filter(|base| fits(base, span))),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
@@ -340,5 +416,7 @@ fn new_object(span: &HashedSpan, base: Option<Arc<OpenObject>>) -> NewObject {
 
 /// Waits for a worker; its panic goes on in this thread.
 fn join<T>(worker: std::thread::ScopedJoinHandle<'_, T>) -> T {
-    worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    worker
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }

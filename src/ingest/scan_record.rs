@@ -25,10 +25,14 @@ impl ScanRecord {
     pub fn new(version: u32, files: &[SourceFile]) -> Option<Self> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_secs();
         let latest = i64::try_from(now).ok()? - SETTLE_SECONDS;
-        let settled = |file: &SourceFile| file.stamp.changed.0 < latest && file.stamp.modified.0 < latest;
+        let settled =
+            |file: &SourceFile| file.stamp.changed.0 < latest && file.stamp.modified.0 < latest;
         files.iter().all(settled).then(|| Self {
             version,
-            files: files.iter().map(|file| (file.path.clone(), file.stamp)).collect(),
+            files: files
+                .iter()
+                .map(|file| (file.path.clone(), file.stamp))
+                .collect(),
         })
     }
 
@@ -40,7 +44,11 @@ impl ScanRecord {
 
     /// Tells whether the files are those that version holds, untouched.
     pub fn matches(&self, version: u32, files: &[SourceFile]) -> bool {
-        let same = |((path, stamp), file): (&(RelPath, Stamp), &SourceFile)| *path == file.path && *stamp == file.stamp;
-        self.version == version && self.files.len() == files.len() && self.files.iter().zip(files).all(same)
+        let same = |((path, stamp), file): (&(RelPath, Stamp), &SourceFile)| {
+            *path == file.path && *stamp == file.stamp
+        };
+        self.version == version
+            && self.files.len() == files.len()
+            && self.files.iter().zip(files).all(same)
     }
 }

@@ -36,7 +36,10 @@ struct Job<'a> {
 impl<'a> Context<'a> {
     /// Keeps an error for the end.
     pub fn note(&self, error: Error) {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner).push(error);
+        self.errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(error);
     }
 
     /// Sets the restoring of a file going.
@@ -85,7 +88,13 @@ impl<'a> Job<'a> {
         let object = self.context.reader.open(&segment.object)?;
         let head = &object.file.frame.head;
         if head.raw_len != segment.length {
-            return Err(Error::corrupt(&segment.object, format!("has {} bytes where the manifest says {}", head.raw_len, segment.length)));
+            return Err(Error::corrupt(
+                &segment.object,
+                format!(
+                    "has {} bytes where the manifest says {}",
+                    head.raw_len, segment.length
+                ),
+            ));
         }
         Ok((head.chunk_count(), head.dtype.chunk_bytes() as u64))
     }
@@ -101,7 +110,12 @@ impl<'a> Job<'a> {
 
     fn try_chunk(&self, segment: &Segment, index: u64, start: u64, offset: u64) -> Result<()> {
         let reader = self.context.reader;
-        let (_, length) = reader.open(&segment.object)?.file.frame.head.chunk_range(index);
+        let (_, length) = reader
+            .open(&segment.object)?
+            .file
+            .frame
+            .head
+            .chunk_range(index);
         reader.buffers().with(length, |bytes| {
             reader.read_chunk(&segment.object, index, bytes)?;
             self.partial()?.write_at(start + offset, bytes)?;
@@ -114,7 +128,9 @@ impl<'a> Job<'a> {
         let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
         match &*partial {
             Some(file) => Ok(file.clone()),
-            None => Ok(partial.insert(Arc::new(self.context.output.create(&self.entry.path)?)).clone()),
+            None => Ok(partial
+                .insert(Arc::new(self.context.output.create(&self.entry.path)?))
+                .clone()),
         }
     }
 
@@ -123,12 +139,17 @@ impl<'a> Job<'a> {
             return;
         }
         if !self.failed.load(Ordering::Relaxed)
-            && let Err(error) = self.partial().and_then(|file| file.finish(self.entry.executable, self.context.force))
+            && let Err(error) = self
+                .partial()
+                .and_then(|file| file.finish(self.entry.executable, self.context.force))
         {
             self.fail(error);
         }
         // Closes the file; one that has no name yet is removed.
-        self.partial.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.partial
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     /// The first error of a file is the one that is reported.
@@ -138,7 +159,10 @@ impl<'a> Job<'a> {
         }
         let file = format!("{}: {}", self.context.model, self.entry.path);
         self.context.note(match error.kind() {
-            ErrorKind::Corrupt => Error::Damaged { file, source: Box::new(error) },
+            ErrorKind::Corrupt => Error::Damaged {
+                file,
+                source: Box::new(error),
+            },
             _ => error,
         });
     }

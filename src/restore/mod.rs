@@ -36,14 +36,20 @@ impl FromStr for ModelVersion {
 
     fn from_str(text: &str) -> Result<Self> {
         let Some((model, version)) = text.split_once('@') else {
-            return Ok(Self { model: text.parse()?, version: None });
+            return Ok(Self {
+                model: text.parse()?,
+                version: None,
+            });
         };
         let number = version.parse().ok().filter(|number| *number > 0);
         let version = number.ok_or_else(|| Error::Name {
             name: text.to_owned(),
             reason: "the part after '@' has to be a version number, 1 or greater".into(),
         })?;
-        Ok(Self { model: model.parse()?, version: Some(version) })
+        Ok(Self {
+            model: model.parse()?,
+            version: Some(version),
+        })
     }
 }
 
@@ -67,28 +73,51 @@ pub struct Options {
 
 /// Reads the manifest of a model's version, or says which names and versions there are.
 pub fn find_manifest(store: &Store, wanted: &ModelVersion) -> Result<Manifest> {
-    let no_model = |reason| Error::NoModel { model: wanted.model.to_string(), reason };
+    let no_model = |reason| Error::NoModel {
+        model: wanted.model.to_string(),
+        reason,
+    };
     let versions = store.versions(&wanted.model)?;
     let Some(newest) = versions.last() else {
         return Err(no_model(describe_unknown(store, &wanted.model)?));
     };
     let version = wanted.version.unwrap_or(*newest);
     let manifest = store.manifest(&wanted.model, version)?;
-    manifest.ok_or_else(|| no_model(format!("there is no version {version}; there is {}", list(&versions))))
+    manifest.ok_or_else(|| {
+        no_model(format!(
+            "there is no version {version}; there is {}",
+            list(&versions)
+        ))
+    })
 }
 
 fn list(versions: &[u32]) -> String {
-    versions.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+    versions
+        .iter()
+        .map(u32::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn describe_unknown(store: &Store, wanted: &ModelId) -> Result<String> {
     let models = store.models()?;
-    let near = nearest(wanted.as_str(), models.iter().map(|model| model.id.as_str()));
+    let near = nearest(
+        wanted.as_str(),
+        models.iter().map(|model| model.id.as_str()),
+    );
     Ok(match near.as_slice() {
         [] if models.is_empty() => "not in the store, which is empty".into(),
         [] => {
-            let some: Vec<_> = models.iter().take(5).map(|model| model.id.as_str()).collect();
-            format!("not in the store, which has {} models, among them {}", models.len(), some.join(", "))
+            let some: Vec<_> = models
+                .iter()
+                .take(5)
+                .map(|model| model.id.as_str())
+                .collect();
+            format!(
+                "not in the store, which has {} models, among them {}",
+                models.len(),
+                some.join(", ")
+            )
         }
         near => format!("not in the store; did you mean {}?", near.join(" or ")),
     })
@@ -101,28 +130,56 @@ fn describe_unknown(store: &Store, wanted: &ModelId) -> Result<String> {
 ///
 /// # Errors
 /// Fails before anything is written where existing files are in the way and `force` is not set.
-pub fn run(store: &Store, manifest: &Manifest, out: &Path, options: Options, monitor: &dyn Monitor) -> Result<(RestoreReport, Vec<Error>)> {
+pub fn run(
+    store: &Store,
+    manifest: &Manifest,
+    out: &Path,
+    options: Options,
+    monitor: &dyn Monitor,
+) -> Result<(RestoreReport, Vec<Error>)> {
     let start = Instant::now();
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(options.threads.max(1))
         .build()
-        .map_err(|error| Error::input(out, format!("cannot start {} threads: {error}", options.threads)))?;
+        .map_err(|error| {
+            Error::input(
+                out,
+                format!("cannot start {} threads: {error}", options.threads),
+            )
+        })?;
     let output = OutputDir::open(out)?;
     let kept = pool.install(|| find_kept(&output, manifest, options.force))?;
     let reader = ObjectReader::new(store.clone());
     let errors = Mutex::new(Vec::new());
     monitor.begin(&manifest.model, manifest.bytes);
-    let context =
-        Context { output: &output, reader: &reader, model: &manifest.model, force: options.force, monitor, errors: &errors };
+    let context = Context {
+        output: &output,
+        reader: &reader,
+        model: &manifest.model,
+        force: options.force,
+        monitor,
+        errors: &errors,
+    };
     pool.in_place_scope_fifo(|scope| {
         for (index, entry) in manifest.files.iter().enumerate() {
-            if kept.contains(&index) { monitor.advance(entry.size) } else { context.spawn(scope, entry) }
+            if kept.contains(&index) {
+                monitor.advance(entry.size)
+            } else {
+                context.spawn(scope, entry)
+            }
         }
     });
-    manifest.empty_dirs.iter().filter_map(|dir| output.make_dir(dir).err()).for_each(|error| context.note(error));
+    manifest
+        .empty_dirs
+        .iter()
+        .filter_map(|dir| output.make_dir(dir).err())
+        .for_each(|error| context.note(error));
     monitor.end();
     let errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok((summarise(manifest, &kept, options.threads, start, &errors), errors))
+    Ok((
+        summarise(manifest, &kept, options.threads, start, &errors),
+        errors,
+    ))
 }
 
 /// Finds the files that are there already, by index.
@@ -132,12 +189,27 @@ fn find_kept(output: &OutputDir, manifest: &Manifest, force: bool) -> Result<BTr
         Ok(false) => None,
         Err(error) => Some(Err(error)),
     };
-    manifest.files.par_iter().enumerate().filter_map(check).collect()
+    manifest
+        .files
+        .par_iter()
+        .enumerate()
+        .filter_map(check)
+        .collect()
 }
 
-fn summarise(manifest: &Manifest, kept: &BTreeSet<usize>, threads: usize, start: Instant, errors: &[Error]) -> RestoreReport {
+fn summarise(
+    manifest: &Manifest,
+    kept: &BTreeSet<usize>,
+    threads: usize,
+    start: Instant,
+    errors: &[Error],
+) -> RestoreReport {
     let seconds = start.elapsed().as_secs_f64();
-    let kept_bytes: u64 = kept.iter().filter_map(|index| manifest.files.get(*index)).map(|file| file.size).sum();
+    let kept_bytes: u64 = kept
+        .iter()
+        .filter_map(|index| manifest.files.get(*index))
+        .map(|file| file.size)
+        .sum();
     let (bytes, bytes_written) = (manifest.bytes, manifest.bytes - kept_bytes);
     #[allow(clippy::cast_precision_loss)]
     let throughput = bytes as f64 / seconds.max(1e-9);

@@ -30,21 +30,31 @@ pub struct PartialFile {
     path: PathBuf,
 }
 
-const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
 
 impl OutputDir {
     /// Opens the directory, making it where there is none.
     pub fn open(path: &Path) -> Result<Self> {
         std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
-        let root = rustix::fs::open(path, DIRECTORY, Mode::empty()).map_err(io::Error::from).map_err(Error::io("open", path))?;
-        Ok(Self { root, path: path.to_path_buf(), next_temp: AtomicU64::new(0) })
+        let root = rustix::fs::open(path, DIRECTORY, Mode::empty())
+            .map_err(io::Error::from)
+            .map_err(Error::io("open", path))?;
+        Ok(Self {
+            root,
+            path: path.to_path_buf(),
+            next_temp: AtomicU64::new(0),
+        })
     }
 
     /// Makes a directory and those above it.
     pub fn make_dir(&self, path: &RelPath) -> Result<()> {
         let directory = self.parent(path, true)?;
         match (directory, path.parts().next_back()) {
-            (Some(directory), Some(name)) => self.step(&directory, name, true, &path.under(&self.path)).map(drop),
+            (Some(directory), Some(name)) => self
+                .step(&directory, name, true, &path.under(&self.path))
+                .map(drop),
             _ => Ok(()),
         }
     }
@@ -55,8 +65,16 @@ impl OutputDir {
     /// Something else in its place is an error; a file of other content is one unless `force` is set.
     pub fn check_existing(&self, entry: &FileEntry, force: bool) -> Result<bool> {
         let path = entry.path.under(&self.path);
-        let in_the_way = |reason: &str| Err(Error::Output { path: path.clone(), reason: reason.into() });
-        let (Some(directory), Some(name)) = (self.parent(&entry.path, false)?, entry.path.parts().next_back()) else {
+        let in_the_way = |reason: &str| {
+            Err(Error::Output {
+                path: path.clone(),
+                reason: reason.into(),
+            })
+        };
+        let (Some(directory), Some(name)) = (
+            self.parent(&entry.path, false)?,
+            entry.path.parts().next_back(),
+        ) else {
             return Ok(false);
         };
         let kind = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -68,23 +86,40 @@ impl OutputDir {
             FileType::Directory => in_the_way("a directory is in the way"),
             FileType::RegularFile if same_content(&directory, name, entry, &path)? => Ok(true),
             _ if force => Ok(false),
-            FileType::RegularFile => in_the_way("exists with other content; give --force to replace it"),
-            _ => in_the_way("something that is no regular file is in the way; give --force to replace it"),
+            FileType::RegularFile => {
+                in_the_way("exists with other content; give --force to replace it")
+            }
+            _ => in_the_way(
+                "something that is no regular file is in the way; give --force to replace it",
+            ),
         }
     }
 
     /// Makes a file without a name, beside the place it will have.
     pub fn create(&self, path: &RelPath) -> Result<PartialFile> {
         let shown = path.under(&self.path);
-        let (Some(directory), Some(name)) = (self.parent(path, true)?, path.parts().next_back()) else {
-            return Err(Error::Output { path: shown, reason: "its directory is gone".into() });
+        let (Some(directory), Some(name)) = (self.parent(path, true)?, path.parts().next_back())
+        else {
+            return Err(Error::Output {
+                path: shown,
+                reason: "its directory is gone".into(),
+            });
         };
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
             let serial = self.next_temp.fetch_add(1, Ordering::Relaxed);
             let temp = format!(".zipllm-{}-{serial}.part", std::process::id());
             match rustix::fs::openat(&directory, temp.as_str(), flags, Mode::from_raw_mode(0o666)) {
-                Ok(file) => return Ok(PartialFile { directory, file: file.into(), temp, name: name.into(), path: shown }),
+                Ok(file) => {
+                    return Ok(PartialFile {
+                        directory,
+                        file: file.into(),
+                        temp,
+                        name: name.into(),
+                        path: shown,
+                    });
+                }
                 Err(rustix::io::Errno::EXIST) => {}
                 Err(errno) => return Err(Error::io("create", &shown)(errno.into())),
             }
@@ -95,7 +130,10 @@ impl OutputDir {
     ///
     /// `None` where it does not exist and is not to be made.
     fn parent(&self, path: &RelPath, make: bool) -> Result<Option<OwnedFd>> {
-        let mut directory = self.root.try_clone().map_err(Error::io("open", &self.path))?;
+        let mut directory = self
+            .root
+            .try_clone()
+            .map_err(Error::io("open", &self.path))?;
         let mut shown = self.path.clone();
         let parts: Vec<_> = path.parts().collect();
         for part in parts.iter().take(parts.len().saturating_sub(1)) {
@@ -108,7 +146,13 @@ impl OutputDir {
         Ok(Some(directory))
     }
 
-    fn step(&self, directory: &OwnedFd, part: &str, make: bool, shown: &Path) -> Result<Option<OwnedFd>> {
+    fn step(
+        &self,
+        directory: &OwnedFd,
+        part: &str,
+        make: bool,
+        shown: &Path,
+    ) -> Result<Option<OwnedFd>> {
         use rustix::io::Errno;
         if make {
             match rustix::fs::mkdirat(directory, part, Mode::from_raw_mode(0o777)) {
@@ -121,7 +165,10 @@ impl OutputDir {
             Err(Errno::NOENT) if !make => Ok(None),
             Err(Errno::NOTDIR | Errno::LOOP) => {
                 let reason = "has to be a directory, and is a file or a symlink".into();
-                Err(Error::Output { path: shown.to_path_buf(), reason })
+                Err(Error::Output {
+                    path: shown.to_path_buf(),
+                    reason,
+                })
             }
             Err(errno) => Err(Error::io("open", shown)(errno.into())),
         }
@@ -131,10 +178,15 @@ impl OutputDir {
 /// Compares a file with its entry; the right one gets the right execute bit.
 fn same_content(directory: &OwnedFd, name: &str, entry: &FileEntry, path: &Path) -> Result<bool> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(directory, name, flags, Mode::empty()).map_err(io::Error::from).map_err(Error::io("open", path))?;
+    let file = rustix::fs::openat(directory, name, flags, Mode::empty())
+        .map_err(io::Error::from)
+        .map_err(Error::io("open", path))?;
     let mut file = File::from(file);
     let metadata = file.metadata().map_err(Error::io("look at", path))?;
-    if !metadata.is_file() || metadata.len() != entry.size || hash_file(&mut file).map_err(Error::io("read", path))? != entry.blake3 {
+    if !metadata.is_file()
+        || metadata.len() != entry.size
+        || hash_file(&mut file).map_err(Error::io("read", path))? != entry.blake3
+    {
         return Ok(false);
     }
     let wanted = with_execute_bits(metadata.mode(), entry.executable);
@@ -157,35 +209,64 @@ fn hash_file(file: &mut File) -> io::Result<Hash> {
 
 /// Whoever may read the file may execute it, or nobody.
 fn with_execute_bits(mode: u32, executable: bool) -> u32 {
-    if executable { mode | (mode & 0o444) >> 2 } else { mode & !0o111 }
+    if executable {
+        mode | (mode & 0o444) >> 2
+    } else {
+        mode & !0o111
+    }
 }
 
 fn set_mode(file: &File, mode: u32) -> io::Result<()> {
-    Ok(rustix::fs::fchmod(file.as_fd(), Mode::from_raw_mode(mode & 0o7777))?)
+    Ok(rustix::fs::fchmod(
+        file.as_fd(),
+        Mode::from_raw_mode(mode & 0o7777),
+    )?)
 }
 
 impl PartialFile {
     /// Writes bytes at a place of the file.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file.write_all_at(bytes, offset).map_err(Error::io("write", &self.path))
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(Error::io("write", &self.path))
     }
 
     /// Gives the file its name; without `replace`, something of that name is an error.
     pub fn finish(&self, executable: bool, replace: bool) -> Result<()> {
         if executable {
-            let mode = self.file.metadata().map_err(Error::io("look at", &self.path))?.mode();
-            set_mode(&self.file, with_execute_bits(mode, true)).map_err(Error::io("set the mode of", &self.path))?;
+            let mode = self
+                .file
+                .metadata()
+                .map_err(Error::io("look at", &self.path))?
+                .mode();
+            set_mode(&self.file, with_execute_bits(mode, true))
+                .map_err(Error::io("set the mode of", &self.path))?;
         }
         self.rename(replace).map_err(Error::io("name", &self.path))
     }
 
     fn rename(&self, replace: bool) -> io::Result<()> {
         if replace {
-            return Ok(rustix::fs::renameat(&self.directory, &self.temp, &self.directory, &self.name)?);
+            return Ok(rustix::fs::renameat(
+                &self.directory,
+                &self.temp,
+                &self.directory,
+                &self.name,
+            )?);
         }
         // A hard link never replaces anything, on any file system that has them.
-        match rustix::fs::linkat(&self.directory, &self.temp, &self.directory, &self.name, AtFlags::empty()) {
-            Ok(()) => Ok(rustix::fs::unlinkat(&self.directory, &self.temp, AtFlags::empty())?),
+        match rustix::fs::linkat(
+            &self.directory,
+            &self.temp,
+            &self.directory,
+            &self.name,
+            AtFlags::empty(),
+        ) {
+            Ok(()) => Ok(rustix::fs::unlinkat(
+                &self.directory,
+                &self.temp,
+                AtFlags::empty(),
+            )?),
             Err(rustix::io::Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
             Err(_) => self.rename_if_absent(),
         }
@@ -194,7 +275,12 @@ impl PartialFile {
     fn rename_if_absent(&self) -> io::Result<()> {
         match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(_) => Ok(rustix::fs::renameat(&self.directory, &self.temp, &self.directory, &self.name)?),
+            Err(_) => Ok(rustix::fs::renameat(
+                &self.directory,
+                &self.temp,
+                &self.directory,
+                &self.name,
+            )?),
         }
     }
 }

@@ -83,13 +83,18 @@ impl Disk for LocalDisk {
     }
 
     fn append(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        Ok(Box::new(OpenOptions::new().append(true).create(true).open(path)?))
+        Ok(Box::new(
+            OpenOptions::new().append(true).create(true).open(path)?,
+        ))
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
         let file = File::open(path)?;
         if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
         }
         Ok(Box::new(file))
     }
@@ -118,7 +123,9 @@ impl Disk for LocalDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other?,
         };
-        let mut found = entries.map(|entry| describe(&entry?)).collect::<io::Result<Vec<_>>>()?;
+        let mut found = entries
+            .map(|entry| describe(&entry?))
+            .collect::<io::Result<Vec<_>>>()?;
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)
     }
@@ -126,5 +133,9 @@ impl Disk for LocalDisk {
 
 fn describe(entry: &fs::DirEntry) -> io::Result<Entry> {
     let meta = entry.metadata()?;
-    Ok(Entry { name: entry.file_name().to_string_lossy().into_owned(), is_dir: meta.is_dir(), len: meta.len() })
+    Ok(Entry {
+        name: entry.file_name().to_string_lossy().into_owned(),
+        is_dir: meta.is_dir(),
+        len: meta.len(),
+    })
 }

@@ -34,7 +34,11 @@ pub struct Record {
 impl Record {
     /// The record of an object with this frame.
     pub fn of(name: &Hash, frame: &Frame) -> Self {
-        let base = frame.head.bases.first().map_or(Hash::from_bytes([0; 32]), |base| base.name);
+        let base = frame
+            .head
+            .bases
+            .first()
+            .map_or(Hash::from_bytes([0; 32]), |base| base.name);
         Self {
             name: *name,
             base,
@@ -68,7 +72,9 @@ impl Record {
         let (base, rest) = rest.split_first_chunk::<32>()?;
         let (raw_len, rest) = rest.split_first_chunk::<8>()?;
         let (stored_len, rest) = rest.split_first_chunk::<8>()?;
-        let [codec, dtype, depth, ..] = *rest else { return None };
+        let [codec, dtype, depth, ..] = *rest else {
+            return None;
+        };
         Some(Self {
             name: Hash::from_bytes(*name),
             base: Hash::from_bytes(*base),
@@ -99,7 +105,15 @@ mod tests {
 
     fn record(n: u8) -> Record {
         let base = Hash::from_bytes([n + 1; 32]);
-        Record { name: Hash::of(&[n]), base, raw_len: 10, stored_len: 70, codec: 3, dtype: DType::Bf16, depth: 1 }
+        Record {
+            name: Hash::of(&[n]),
+            base,
+            raw_len: 10,
+            stored_len: 70,
+            codec: 3,
+            dtype: DType::Bf16,
+            depth: 1,
+        }
     }
 
     #[test]

@@ -42,7 +42,8 @@ impl Layout {
 
     /// The directory of the objects whose names begin like this one's.
     pub fn shard(&self, name: &Hash) -> PathBuf {
-        self.objects().join(name.to_string().get(..2).unwrap_or_default())
+        self.objects()
+            .join(name.to_string().get(..2).unwrap_or_default())
     }
 
     /// The file of an object.
@@ -97,6 +98,13 @@ impl Layout {
 
     /// Every directory of a store, parents first.
     pub fn directories(&self) -> [PathBuf; 6] {
-        [self.objects(), self.models(), self.index(), self.scans(), self.sketches(), self.tmp()]
+        [
+            self.objects(),
+            self.models(),
+            self.index(),
+            self.scans(),
+            self.sketches(),
+            self.tmp(),
+        ]
     }
 }

@@ -25,7 +25,12 @@ impl WriteLock {
             .map_err(Error::io("open the lock", path))?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::Locked { path: store.to_path_buf(), holder: holder(&mut file) }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::Locked {
+                    path: store.to_path_buf(),
+                    holder: holder(&mut file),
+                });
+            }
             Err(TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
         }
         // Only a hint for people; a failure to leave it is no reason to stop.
@@ -36,7 +41,9 @@ impl WriteLock {
 
 fn describe(file: &mut File) -> std::io::Result<()> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| age.as_secs());
     file.set_len(0)?;
     file.rewind()?;
     writeln!(file, "{} {} {since}", std::process::id(), host.trim())
@@ -50,8 +57,13 @@ fn holder(file: &mut File) -> String {
     match parts.as_slice() {
         [pid, host, since] => {
             let started = since.parse().unwrap_or(0);
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
-            format!("process {pid} on {host}, for {} s", now.saturating_sub(started))
+            let now = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |age| age.as_secs());
+            format!(
+                "process {pid} on {host}, for {} s",
+                now.saturating_sub(started)
+            )
         }
         [pid, since] => format!("process {pid} since {since}"),
         _ => "another process".into(),
@@ -68,7 +80,10 @@ mod tests {
         let path = dir.path().join("lock");
         let held = WriteLock::take(&path, dir.path()).unwrap();
         let refused = WriteLock::take(&path, dir.path()).unwrap_err().to_string();
-        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(
+            refused.contains(&format!("process {}", std::process::id())),
+            "{refused}"
+        );
         drop(held);
         assert!(WriteLock::take(&path, dir.path()).is_ok());
     }

@@ -82,15 +82,24 @@ impl Manifest {
     pub fn validate(&self) -> Result<(), String> {
         let mut names = HashSet::new();
         for file in &self.files {
-            let sum = file.segments.iter().try_fold(0u64, |sum, segment| sum.checked_add(segment.length));
+            let sum = file
+                .segments
+                .iter()
+                .try_fold(0u64, |sum, segment| sum.checked_add(segment.length));
             if sum != Some(file.size) || file.segments.iter().any(|segment| segment.length == 0) {
-                return Err(format!("{}: the segments do not add up to the file", file.path));
+                return Err(format!(
+                    "{}: the segments do not add up to the file",
+                    file.path
+                ));
             }
             if !names.insert(file.path.as_str()) {
                 return Err(format!("{}: listed twice", file.path));
             }
         }
-        let sum = self.files.iter().try_fold(0u64, |sum, file| sum.checked_add(file.size));
+        let sum = self
+            .files
+            .iter()
+            .try_fold(0u64, |sum, file| sum.checked_add(file.size));
         if sum != Some(self.bytes) {
             return Err("the files do not add up to the model".into());
         }
@@ -118,7 +127,8 @@ impl Manifest {
 
 /// Every proper prefix of a path that ends before a `/`.
 fn parents(path: &str) -> impl Iterator<Item = &str> {
-    path.match_indices('/').filter_map(move |(at, _)| path.get(..at))
+    path.match_indices('/')
+        .filter_map(move |(at, _)| path.get(..at))
 }
 
 #[cfg(test)]
@@ -126,8 +136,22 @@ mod tests {
     use super::*;
 
     fn file(path: &str, size: u64) -> FileEntry {
-        let segments = if size == 0 { vec![] } else { vec![Segment { object: Hash::of(b"x"), length: size, tensor: None }] };
-        FileEntry { path: path.parse().unwrap(), size, blake3: Hash::of(b"x"), executable: false, segments }
+        let segments = if size == 0 {
+            vec![]
+        } else {
+            vec![Segment {
+                object: Hash::of(b"x"),
+                length: size,
+                tensor: None,
+            }]
+        };
+        FileEntry {
+            path: path.parse().unwrap(),
+            size,
+            blake3: Hash::of(b"x"),
+            executable: false,
+            segments,
+        }
     }
 
     fn manifest(files: Vec<FileEntry>, dirs: &[&str]) -> Manifest {
@@ -145,7 +169,11 @@ mod tests {
 
     #[test]
     fn contradictions_are_found() {
-        assert!(manifest(vec![file("a", 1), file("b/c", 0)], &["d"]).validate().is_ok());
+        assert!(
+            manifest(vec![file("a", 1), file("b/c", 0)], &["d"])
+                .validate()
+                .is_ok()
+        );
         let mut wrong_sum = manifest(vec![file("a", 1)], &[]);
         wrong_sum.bytes = 2;
         let mut wrong_file = file("a", 1);
@@ -154,7 +182,10 @@ mod tests {
             (wrong_sum, "add up to the model"),
             (manifest(vec![wrong_file], &[]), "add up to the file"),
             (manifest(vec![file("a", 1), file("a", 1)], &[]), "twice"),
-            (manifest(vec![file("a", 1), file("a/b", 1)], &[]), "inside the file"),
+            (
+                manifest(vec![file("a", 1), file("a/b", 1)], &[]),
+                "inside the file",
+            ),
             (manifest(vec![file("a", 1)], &["a/b"]), "inside the file"),
             (manifest(vec![file("a", 1)], &["a"]), "both"),
         ] {
@@ -168,7 +199,10 @@ mod tests {
         for path in ["../x", "/etc/passwd", "a/../../b", "", "a//b", "a\0"] {
             let text = serde_json::to_string(&manifest(vec![file("q", 1)], &[])).unwrap();
             let forged = text.replace("\"q\"", &serde_json::to_string(path).unwrap());
-            assert!(serde_json::from_str::<Manifest>(&forged).is_err(), "{path:?}");
+            assert!(
+                serde_json::from_str::<Manifest>(&forged).is_err(),
+                "{path:?}"
+            );
         }
     }
 }

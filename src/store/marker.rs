@@ -36,9 +36,16 @@ impl Marker {
 
     /// Parses the marker at `path`, and refuses a store that this build cannot read.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let marker: Self = sealed::parse(bytes)
-            .map_err(|reason| Error::CorruptFile { path: path.to_path_buf(), reason: format!("damaged format marker: {reason}") })?;
-        let newer = |what| Err(Error::Newer { path: path.to_path_buf(), what });
+        let marker: Self = sealed::parse(bytes).map_err(|reason| Error::CorruptFile {
+            path: path.to_path_buf(),
+            reason: format!("damaged format marker: {reason}"),
+        })?;
+        let newer = |what| {
+            Err(Error::Newer {
+                path: path.to_path_buf(),
+                what,
+            })
+        };
         if marker.format != FORMAT {
             return newer(format!("store format {}", marker.format));
         }

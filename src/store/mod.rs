@@ -63,10 +63,16 @@ impl Store {
 
     /// Opens the store at `root` of `disk` for reading.
     pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
-        let store = Self { layout: Layout::new(root), disk };
+        let store = Self {
+            layout: Layout::new(root),
+            disk,
+        };
         let path = store.layout.marker();
         let Some(bytes) = store.read_file(&path)? else {
-            return Err(Error::input(root, "there is no store here (no zipllm.json)"));
+            return Err(Error::input(
+                root,
+                "there is no store here (no zipllm.json)",
+            ));
         };
         Marker::parse(&path, &bytes)?;
         Ok(store)
@@ -85,15 +91,26 @@ impl Store {
     /// Reads a small file whole; `None` if there is none.
     pub fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         let file = match self.disk.open(path) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(None);
+            }
             other => other.map_err(Error::io("open", path))?,
         };
         let len = file.len().map_err(Error::io("read", path))?;
         if len > sealed::MAX_BYTES {
-            return Err(Error::CorruptFile { path: path.to_path_buf(), reason: "longer than 64 MiB".into() });
+            return Err(Error::CorruptFile {
+                path: path.to_path_buf(),
+                reason: "longer than 64 MiB".into(),
+            });
         }
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", path))?;
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(Error::io("read", path))?;
         Ok(Some(bytes))
     }
 
@@ -104,7 +121,9 @@ impl Store {
     pub fn object(&self, name: &Hash) -> Result<ObjectFile> {
         let path = self.layout.object(name);
         let file = match self.disk.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::MissingObject { name: *name }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::MissingObject { name: *name });
+            }
             other => other.map_err(Error::io("open", &path))?,
         };
         ObjectFile::read(name, file, &path)
@@ -138,7 +157,9 @@ impl Store {
     pub fn models(&self) -> Result<Vec<StoredModel>> {
         let mut models = Vec::new();
         for entry in self.list(&self.layout.models())? {
-            let Ok(id) = entry.name.replacen("--", "/", 1).parse::<ModelId>() else { continue };
+            let Ok(id) = entry.name.replacen("--", "/", 1).parse::<ModelId>() else {
+                continue;
+            };
             let versions = self.versions(&id)?;
             if !versions.is_empty() {
                 models.push(StoredModel { id, versions });
@@ -150,7 +171,10 @@ impl Store {
     /// Lists the versions of a model that have a file, ascending.
     pub fn versions(&self, id: &ModelId) -> Result<Vec<u32>> {
         let entries = self.list(&self.layout.model(id))?;
-        let mut versions: Vec<u32> = entries.iter().filter_map(|entry| version_of(&entry.name)).collect();
+        let mut versions: Vec<u32> = entries
+            .iter()
+            .filter_map(|entry| version_of(&entry.name))
+            .collect();
         versions.sort_unstable();
         Ok(versions)
     }
@@ -158,14 +182,25 @@ impl Store {
     /// Reads one version of a model.
     pub fn manifest(&self, id: &ModelId, version: u32) -> Result<Option<Manifest>> {
         let path = self.layout.manifest(id, version);
-        let Some(bytes) = self.read_file(&path)? else { return Ok(None) };
-        let corrupt = |reason: String| Error::CorruptFile { path: path.clone(), reason: format!("damaged manifest: {reason}") };
+        let Some(bytes) = self.read_file(&path)? else {
+            return Ok(None);
+        };
+        let corrupt = |reason: String| Error::CorruptFile {
+            path: path.clone(),
+            reason: format!("damaged manifest: {reason}"),
+        };
         let manifest: Manifest = sealed::parse(&bytes).map_err(corrupt)?;
         if manifest.format != manifest::FORMAT {
-            return Err(Error::Newer { path: path.clone(), what: format!("manifest format {}", manifest.format) });
+            return Err(Error::Newer {
+                path: path.clone(),
+                what: format!("manifest format {}", manifest.format),
+            });
         }
         if manifest.model != *id || manifest.version != version {
-            return Err(corrupt(format!("it belongs to {} version {}", manifest.model, manifest.version)));
+            return Err(corrupt(format!(
+                "it belongs to {} version {}",
+                manifest.model, manifest.version
+            )));
         }
         manifest.validate().map_err(corrupt)?;
         Ok(Some(manifest))
@@ -195,10 +230,13 @@ impl Store {
             return Ok(None);
         }
         let path = self.layout.object_log();
-        let Ok(file) = self.disk.open(&path) else { return Ok(None) };
+        let Ok(file) = self.disk.open(&path) else {
+            return Ok(None);
+        };
         let len = file.len().map_err(Error::io("read", &path))?;
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, 0).map_err(Error::io("read", &path))?;
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(Error::io("read", &path))?;
         Ok(index::parse(&bytes))
     }
 
@@ -232,16 +270,22 @@ impl ObjectFile {
         let io_error = || Error::io("read", path);
         let refuse = |error| match error {
             FrameError::Corrupt(reason) => Error::corrupt(name, reason),
-            FrameError::Newer(what) => Error::Newer { path: path.to_path_buf(), what },
+            FrameError::Newer(what) => Error::Newer {
+                path: path.to_path_buf(),
+                what,
+            },
         };
         let len = file.len().map_err(io_error())?;
         let mut bytes = vec![0; MAX_HEAD.min(usize::try_from(len).unwrap_or(MAX_HEAD))];
         file.read_exact_at(&mut bytes, 0).map_err(io_error())?;
         let head = Head::parse(&bytes).map_err(refuse)?;
         let tail_len = head.tail_len();
-        let tail_start = len.checked_sub(tail_len).ok_or_else(|| Error::corrupt(name, "cut short"))?;
+        let tail_start = len
+            .checked_sub(tail_len)
+            .ok_or_else(|| Error::corrupt(name, "cut short"))?;
         let mut tail = vec![0; usize::try_from(tail_len).unwrap_or(0)];
-        file.read_exact_at(&mut tail, tail_start).map_err(io_error())?;
+        file.read_exact_at(&mut tail, tail_start)
+            .map_err(io_error())?;
         let frame = Frame::parse_tail(name, head, &tail, len).map_err(refuse)?;
         let mut next = frame.payload_start();
         let offsets = frame.chunks.iter().map(|chunk| {
@@ -250,14 +294,22 @@ impl ObjectFile {
             start
         });
         let offsets = offsets.collect();
-        Ok(Self { name: *name, frame, offsets, file })
+        Ok(Self {
+            name: *name,
+            frame,
+            offsets,
+            file,
+        })
     }
 
     /// Reads the payload of a chunk into `out`, replacing what is there.
     pub fn read_payload(&self, chunk: u64, out: &mut Vec<u8>) -> Result<()> {
         let at = usize::try_from(chunk).unwrap_or(usize::MAX);
         let (Some(entry), Some(offset)) = (self.frame.chunks.get(at), self.offsets.get(at)) else {
-            return Err(Error::corrupt(&self.name, format!("there is no chunk {chunk}")));
+            return Err(Error::corrupt(
+                &self.name,
+                format!("there is no chunk {chunk}"),
+            ));
         };
         out.clear();
         out.resize(usize::try_from(entry.encoded_len).unwrap_or(0), 0);
@@ -278,9 +330,11 @@ impl ObjectFile {
     }
 
     fn read_at(&self, out: &mut [u8], offset: u64) -> Result<()> {
-        self.file.read_exact_at(out, offset).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => Error::corrupt(&self.name, "cut short"),
-            _ => Error::corrupt(&self.name, format!("cannot be read: {error}")),
-        })
+        self.file
+            .read_exact_at(out, offset)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => Error::corrupt(&self.name, "cut short"),
+                _ => Error::corrupt(&self.name, format!("cannot be read: {error}")),
+            })
     }
 }

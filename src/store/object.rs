@@ -116,7 +116,11 @@ impl Head {
 
     /// Returns the bytes of the chunk table and the seal.
     pub fn tail_len(&self) -> u64 {
-        let entry = if self.chunk_count() > 1 { ENTRY_LEN + 32 } else { ENTRY_LEN } as u64;
+        let entry = if self.chunk_count() > 1 {
+            ENTRY_LEN + 32
+        } else {
+            ENTRY_LEN
+        } as u64;
         let shared = if self.shared_len > 0 { 8 } else { 0 };
         shared + self.chunk_count() * entry + SEAL_LEN as u64
     }
@@ -127,7 +131,14 @@ impl Head {
         out.extend(MAGIC);
         let log2_size = u8::try_from(self.dtype.size().trailing_zeros()).unwrap_or(0);
         let bases = u8::try_from(self.bases.len()).unwrap_or(u8::MAX);
-        out.extend([VERSION, self.codec, self.dtype.code(), log2_size, self.depth, bases]);
+        out.extend([
+            VERSION,
+            self.codec,
+            self.dtype.code(),
+            log2_size,
+            self.depth,
+            bases,
+        ]);
         out.extend(0u16.to_le_bytes());
         out.extend(self.optional.to_le_bytes());
         out.extend([0; 2]);
@@ -171,7 +182,10 @@ impl Head {
             shared_len: cursor.u32()?,
             bases: Vec::new(),
         };
-        if reserved != 0 || usize::from(bases) > MAX_BASES || 1usize.checked_shl(log2_size.into()) != Some(dtype.size()) {
+        if reserved != 0
+            || usize::from(bases) > MAX_BASES
+            || 1usize.checked_shl(log2_size.into()) != Some(dtype.size())
+        {
             return Err(Corrupt("malformed head"));
         }
         for _ in 0..bases {
@@ -192,7 +206,9 @@ impl Head {
         if self.depth > MAX_DEPTH || (self.depth == 0) != self.bases.is_empty() {
             return Err(Corrupt("impossible depth"));
         }
-        self.bases.iter().try_for_each(|base| self.validate_base(base))
+        self.bases
+            .iter()
+            .try_for_each(|base| self.validate_base(base))
     }
 
     /// Without a feature bit there is one base at most, and it covers the object element by element.
@@ -211,7 +227,10 @@ struct Cursor<'a>(&'a [u8]);
 
 impl Cursor<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
-        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(Corrupt("ends too early"))?;
+        let (head, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(Corrupt("ends too early"))?;
         self.0 = rest;
         Ok(*head)
     }
@@ -236,7 +255,13 @@ impl Cursor<'_> {
         if [a, b, c] != [0; 3] {
             return Err(Corrupt("malformed base"));
         }
-        Ok(BaseRef { name, dtype, start, count, target_start })
+        Ok(BaseRef {
+            name,
+            dtype,
+            start,
+            count,
+            target_start,
+        })
     }
 }
 
@@ -272,16 +297,35 @@ impl Frame {
     /// Parses table and seal; `tail` are the last `head.tail_len()` bytes of a file of `file_len` bytes.
     ///
     /// Afterwards the frame is known to be whole, to belong to `name`, and to fit the file's length.
-    pub fn parse_tail(name: &Hash, head: Head, tail: &[u8], file_len: u64) -> Result<Self, FrameError> {
-        let (table, stored_seal) = tail.split_last_chunk::<SEAL_LEN>().ok_or(Corrupt("ends too early"))?;
+    pub fn parse_tail(
+        name: &Hash,
+        head: Head,
+        tail: &[u8],
+        file_len: u64,
+    ) -> Result<Self, FrameError> {
+        let (table, stored_seal) = tail
+            .split_last_chunk::<SEAL_LEN>()
+            .ok_or(Corrupt("ends too early"))?;
         if *stored_seal != seal(name, &head.to_bytes(), table) {
-            return Err(Corrupt("head or chunk table is damaged, or belongs to another object"));
+            return Err(Corrupt(
+                "head or chunk table is damaged, or belongs to another object",
+            ));
         }
         let mut cursor = Cursor(table);
-        let shared_checksum = if head.shared_len > 0 { cursor.take()? } else { [0; 8] };
+        let shared_checksum = if head.shared_len > 0 {
+            cursor.take()?
+        } else {
+            [0; 8]
+        };
         let many = head.chunk_count() > 1;
-        let chunks = (0..head.chunk_count()).map(|_| cursor.entry(many)).collect::<Result<Vec<_>, _>>()?;
-        let frame = Self { head, shared_checksum, chunks };
+        let chunks = (0..head.chunk_count())
+            .map(|_| cursor.entry(many))
+            .collect::<Result<Vec<_>, _>>()?;
+        let frame = Self {
+            head,
+            shared_checksum,
+            chunks,
+        };
         if frame.file_len() != file_len {
             return Err(Corrupt("cut short, or bytes added"));
         }
@@ -294,8 +338,16 @@ impl Frame {
         if self.chunks.len() < 2 {
             return Ok(());
         }
-        let values: Vec<_> = self.chunks.iter().map(|chunk| chunk.chaining_value).collect();
-        if merge_chunks(&values) == Some(*name) { Ok(()) } else { Err(Corrupt("chunk table does not give the name")) }
+        let values: Vec<_> = self
+            .chunks
+            .iter()
+            .map(|chunk| chunk.chaining_value)
+            .collect();
+        if merge_chunks(&values) == Some(*name) {
+            Ok(())
+        } else {
+            Err(Corrupt("chunk table does not give the name"))
+        }
     }
 
     /// Returns the length of the whole file.
@@ -310,7 +362,10 @@ impl Frame {
 
     /// Returns the bytes of all payloads.
     pub fn encoded_bytes(&self) -> u64 {
-        self.chunks.iter().map(|chunk| u64::from(chunk.encoded_len)).sum()
+        self.chunks
+            .iter()
+            .map(|chunk| u64::from(chunk.encoded_len))
+            .sum()
     }
 }
 
@@ -377,7 +432,14 @@ mod tests {
                 },
             })
             .collect();
-        (name, Frame { head, shared_checksum: [0; 8], chunks })
+        (
+            name,
+            Frame {
+                head,
+                shared_checksum: [0; 8],
+                chunks,
+            },
+        )
     }
 
     fn parse(name: &Hash, frame: &Frame) -> Result<Frame, FrameError> {
@@ -388,11 +450,18 @@ mod tests {
     #[test]
     fn frames_round_trip_and_stay_small() {
         for base in [false, true] {
-            for len in [6usize, DType::Bf16.chunk_bytes(), DType::Bf16.chunk_bytes() * 2 + 2] {
+            for len in [
+                6usize,
+                DType::Bf16.chunk_bytes(),
+                DType::Bf16.chunk_bytes() * 2 + 2,
+            ] {
                 let (name, frame) = sample(&vec![1u8; len], base);
                 assert_eq!(parse(&name, &frame).unwrap(), frame);
                 let overhead = frame.file_len() - frame.encoded_bytes();
-                assert!(overhead <= 128 + 48 * frame.chunks.len() as u64, "{overhead}");
+                assert!(
+                    overhead <= 128 + 48 * frame.chunks.len() as u64,
+                    "{overhead}"
+                );
                 if !base && frame.chunks.len() == 1 {
                     assert!(overhead <= 64, "{overhead}");
                 }
@@ -408,8 +477,13 @@ mod tests {
             for bit in 0..(head.len() + tail.len()) * 8 {
                 let (mut head, mut tail) = (head.clone(), tail.clone());
                 let at = bit / 8;
-                if at < head.len() { head[at] ^= 1 << (bit % 8) } else { tail[at - head.len()] ^= 1 << (bit % 8) }
-                let parsed = Head::parse(&head).and_then(|h| Frame::parse_tail(&name, h, &tail, frame.file_len()));
+                if at < head.len() {
+                    head[at] ^= 1 << (bit % 8)
+                } else {
+                    tail[at - head.len()] ^= 1 << (bit % 8)
+                }
+                let parsed = Head::parse(&head)
+                    .and_then(|h| Frame::parse_tail(&name, h, &tail, frame.file_len()));
                 assert!(parsed.is_err(), "bit {bit}");
             }
         }
@@ -428,7 +502,10 @@ mod tests {
         let (_, frame) = sample(&[1u8; 6], false);
         let mut bytes = frame.head.to_bytes();
         bytes[4] = 2;
-        assert_eq!(Head::parse(&bytes), Err(Newer("object format version 2".into())));
+        assert_eq!(
+            Head::parse(&bytes),
+            Err(Newer("object format version 2".into()))
+        );
         bytes[4] = 1;
         bytes[10] = 1;
         assert!(matches!(Head::parse(&bytes), Err(Newer(what)) if what.contains("features")));

@@ -63,10 +63,19 @@ impl StoreWriter {
         create_marker(&*disk, &layout)?;
         let store = Store::open_on(disk, root)?;
         for directory in layout.directories() {
-            store.disk.create_dir(&directory).map_err(Error::io("create", &directory))?;
+            store
+                .disk
+                .create_dir(&directory)
+                .map_err(Error::io("create", &directory))?;
         }
-        let mut writer =
-            Self { store, _lock: lock, pending: HashMap::new(), pending_bytes: 0, next_temp: 0, poisoned: false };
+        let mut writer = Self {
+            store,
+            _lock: lock,
+            pending: HashMap::new(),
+            pending_bytes: 0,
+            next_temp: 0,
+            poisoned: false,
+        };
         writer.remove_temps()?;
         writer.rebuild_index()?;
         Ok(writer)
@@ -92,9 +101,22 @@ impl StoreWriter {
         let temp = self.next_temp();
         let created = self.store.disk.create(&temp);
         let file = self.guard(created, "create", &temp)?;
-        let shared_checksum = if shared.is_empty() { [0; 8] } else { checksum(shared) };
-        let frame = Frame { head, shared_checksum, chunks: Vec::new() };
-        let mut object = ObjectWriter { name, temp, file, frame };
+        let shared_checksum = if shared.is_empty() {
+            [0; 8]
+        } else {
+            checksum(shared)
+        };
+        let frame = Frame {
+            head,
+            shared_checksum,
+            chunks: Vec::new(),
+        };
+        let mut object = ObjectWriter {
+            name,
+            temp,
+            file,
+            frame,
+        };
         let head_bytes = object.frame.head.to_bytes();
         self.write(&mut object, &head_bytes)?;
         self.write(&mut object, shared)?;
@@ -102,10 +124,21 @@ impl StoreWriter {
     }
 
     /// Appends the next chunk's payload.
-    pub fn append_chunk(&mut self, object: &mut ObjectWriter, codec: u8, value: ChainingValue, payload: &[u8]) -> Result<()> {
+    pub fn append_chunk(
+        &mut self,
+        object: &mut ObjectWriter,
+        codec: u8,
+        value: ChainingValue,
+        payload: &[u8],
+    ) -> Result<()> {
         self.write(object, payload)?;
         let encoded_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        object.frame.chunks.push(ChunkEntry { codec, encoded_len, checksum: checksum(payload), chaining_value: value });
+        object.frame.chunks.push(ChunkEntry {
+            codec,
+            encoded_len,
+            checksum: checksum(payload),
+            chaining_value: value,
+        });
         Ok(())
     }
 
@@ -116,7 +149,14 @@ impl StoreWriter {
         let record = Record::of(&object.name, &object.frame);
         let stored_len = record.stored_len;
         self.pending_bytes += stored_len;
-        self.pending.insert(object.name, Pending { temp: object.temp, file: object.file, record });
+        self.pending.insert(
+            object.name,
+            Pending {
+                temp: object.temp,
+                file: object.file,
+                record,
+            },
+        );
         if self.pending_bytes >= BARRIER_BYTES || self.pending.len() >= BARRIER_OBJECTS {
             self.barrier()?;
         }
@@ -149,11 +189,22 @@ impl StoreWriter {
         let share = pending.len().div_ceil(SYNC_THREADS).max(1);
         let failed = std::thread::scope(|scope| {
             let sync = |part: &'_ mut [Pending]| {
-                part.iter_mut().find_map(|object| object.file.sync().err().map(|error| (error, object.temp.clone())))
+                part.iter_mut().find_map(|object| {
+                    object
+                        .file
+                        .sync()
+                        .err()
+                        .map(|error| (error, object.temp.clone()))
+                })
             };
-            let workers: Vec<_> = pending.chunks_mut(share).map(|part| scope.spawn(move || sync(part))).collect();
+            let workers: Vec<_> = pending
+                .chunks_mut(share)
+                .map(|part| scope.spawn(move || sync(part)))
+                .collect();
             workers.into_iter().find_map(|worker| {
-                worker.join().unwrap_or_else(|_| Some((io::Error::other("a thread panicked"), PathBuf::new())))
+                worker.join().unwrap_or_else(|_| {
+                    Some((io::Error::other("a thread panicked"), PathBuf::new()))
+                })
             })
         });
         match failed {
@@ -170,7 +221,10 @@ impl StoreWriter {
                 let made = self.store.disk.create_dir(&shard);
                 self.guard(made, "create", &shard)?;
             }
-            let renamed = self.store.disk.rename(&object.temp, &self.store.layout.object(&object.record.name));
+            let renamed = self
+                .store
+                .disk
+                .rename(&object.temp, &self.store.layout.object(&object.record.name));
             self.guard(renamed, "rename", &object.temp)?;
         }
         shards.insert(self.store.layout.objects());
@@ -178,7 +232,10 @@ impl StoreWriter {
     }
 
     fn append_index(&mut self, pending: &[Pending]) -> Result<()> {
-        let bytes: Vec<u8> = pending.iter().flat_map(|object| object.record.to_bytes()).collect();
+        let bytes: Vec<u8> = pending
+            .iter()
+            .flat_map(|object| object.record.to_bytes())
+            .collect();
         let path = self.store.layout.object_log();
         let appended = self.store.disk.append(&path).and_then(|mut file| {
             file.write_all(&bytes)?;
@@ -195,7 +252,10 @@ impl StoreWriter {
         let made = self.store.disk.create_dir(&directory);
         self.guard(made, "create", &directory)?;
         self.sync_dir(&layout.models())?;
-        self.write_document(&layout.manifest(&manifest.model, manifest.version), manifest)
+        self.write_document(
+            &layout.manifest(&manifest.model, manifest.version),
+            manifest,
+        )
     }
 
     /// Records what a model's files look like, so that a later run need not read them.
@@ -223,7 +283,11 @@ impl StoreWriter {
 
     fn mark_dirty(&mut self) -> Result<()> {
         let path = self.store.layout.dirty();
-        let marked = self.store.disk.append(&path).and_then(|mut file| file.sync());
+        let marked = self
+            .store
+            .disk
+            .append(&path)
+            .and_then(|mut file| file.sync());
         self.guard(marked, "create", &path)?;
         self.sync_dir(&self.store.layout.index())
     }
@@ -237,7 +301,9 @@ impl StoreWriter {
         let (temp, path) = (self.next_temp(), self.store.layout.object_log());
         replace(&*self.store.disk, &temp, &path, &bytes)?;
         match self.store.disk.remove(&self.store.layout.dirty()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", self.store.layout.dirty())(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("remove", self.store.layout.dirty())(error))
+            }
             _ => Ok(()),
         }
     }
@@ -247,14 +313,20 @@ impl StoreWriter {
         let directory = self.store.layout.tmp();
         for entry in self.store.list(&directory)? {
             let path = directory.join(&entry.name);
-            self.store.disk.remove(&path).map_err(Error::io("remove", &path))?;
+            self.store
+                .disk
+                .remove(&path)
+                .map_err(Error::io("remove", &path))?;
         }
         Ok(())
     }
 
     fn next_temp(&mut self) -> PathBuf {
         self.next_temp += 1;
-        self.store.layout.tmp().join(format!("{}-{}", std::process::id(), self.next_temp))
+        self.store
+            .layout
+            .tmp()
+            .join(format!("{}-{}", std::process::id(), self.next_temp))
     }
 
     fn write(&mut self, object: &mut ObjectWriter, bytes: &[u8]) -> Result<()> {
@@ -274,8 +346,15 @@ impl StoreWriter {
     }
 }
 
-fn write_document(disk: &dyn Disk, temp: &Path, path: &Path, value: &impl Serialize) -> Result<u64> {
-    let bytes = sealed::to_bytes(value).map_err(io::Error::from).map_err(Error::io("serialise", path))?;
+fn write_document(
+    disk: &dyn Disk,
+    temp: &Path,
+    path: &Path,
+    value: &impl Serialize,
+) -> Result<u64> {
+    let bytes = sealed::to_bytes(value)
+        .map_err(io::Error::from)
+        .map_err(Error::io("serialise", path))?;
     replace(disk, temp, path, &bytes)?;
     Ok(bytes.len() as u64)
 }
@@ -287,7 +366,8 @@ fn replace(disk: &dyn Disk, temp: &Path, path: &Path, bytes: &[u8]) -> Result<()
         file.write_all(bytes)?;
         file.sync()?;
         disk.rename(temp, path)?;
-        path.parent().map_or(Ok(()), |directory| disk.sync_dir(directory))
+        path.parent()
+            .map_or(Ok(()), |directory| disk.sync_dir(directory))
     };
     write().map_err(Error::io("write", path))
 }
@@ -297,11 +377,22 @@ fn prepare_root(disk: &dyn Disk, layout: &Layout) -> Result<WriteLock> {
     let root = layout.root();
     let entries = disk.list(root).map_err(Error::io("list", root))?;
     let ours = |name: &str| {
-        name == "zipllm.json" || name == "lock" || layout.directories().iter().any(|d| d.file_name().is_some_and(|f| f == name))
+        name == "zipllm.json"
+            || name == "lock"
+            || layout
+                .directories()
+                .iter()
+                .any(|d| d.file_name().is_some_and(|f| f == name))
     };
     let is_store = entries.iter().any(|entry| entry.name == "zipllm.json");
     if let Some(stranger) = entries.iter().find(|entry| !is_store && !ours(&entry.name)) {
-        return Err(Error::input(root, format!("no store, and not empty ({:?} is in it); name an empty or new directory", stranger.name)));
+        return Err(Error::input(
+            root,
+            format!(
+                "no store, and not empty ({:?} is in it); name an empty or new directory",
+                stranger.name
+            ),
+        ));
     }
     std::fs::create_dir_all(root).map_err(Error::io("create", root))?;
     WriteLock::take(&layout.lock(), root)
@@ -311,7 +402,9 @@ fn create_marker(disk: &dyn Disk, layout: &Layout) -> Result<()> {
     let path = layout.marker();
     match disk.open(&path) {
         Ok(_) => return Ok(()),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("open", &path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("open", &path)(error));
+        }
         Err(_) => {}
     }
     let tmp = layout.tmp();

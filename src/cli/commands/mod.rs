@@ -31,7 +31,10 @@ struct Document<'a, R> {
 
 /// Prints a report as one JSON document on stdout.
 fn print_json(report: &impl Serialize) -> anyhow::Result<()> {
-    let document = Document { report, peak_memory_bytes: peak_memory() };
+    let document = Document {
+        report,
+        peak_memory_bytes: peak_memory(),
+    };
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');
     print(&text)

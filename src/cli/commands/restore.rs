@@ -15,17 +15,31 @@ pub fn run(args: RestoreArgs) -> anyhow::Result<Outcome> {
     let config = Config::load(&args.config)?;
     let store = Store::open(&config.storage_dir)?;
     let manifest = find_manifest(&store, &args.model)?;
-    let options = Options { threads: args.threads.unwrap_or(config.threads), force: args.force };
+    let options = Options {
+        threads: args.threads.unwrap_or(config.threads),
+        force: args.force,
+    };
     let (report, errors) = restore::run(&store, &manifest, &args.out, options, &Bar::default())?;
-    errors.iter().for_each(|error| super::tell("error", &error.to_string()));
-    if args.json { super::print_json(&report)? } else { super::print(&summary(&report, &args))? }
-    Ok(if errors.iter().any(|error| error.kind() == ErrorKind::Corrupt) {
-        Outcome::Damaged
-    } else if errors.is_empty() {
-        Outcome::Done
+    errors
+        .iter()
+        .for_each(|error| super::tell("error", &error.to_string()));
+    if args.json {
+        super::print_json(&report)?
     } else {
-        Outcome::Failed
-    })
+        super::print(&summary(&report, &args))?
+    }
+    Ok(
+        if errors
+            .iter()
+            .any(|error| error.kind() == ErrorKind::Corrupt)
+        {
+            Outcome::Damaged
+        } else if errors.is_empty() {
+            Outcome::Done
+        } else {
+            Outcome::Failed
+        },
+    )
 }
 
 fn summary(report: &RestoreReport, args: &RestoreArgs) -> String {
