@@ -175,6 +175,10 @@ fn refs_main_cannot_be_a_path() {
     }
     put(&cache, "refs/main", b"\xff");
     assert_fails(find(temp.path(), "org/name"), &["refs/main", "cannot read"]);
+    fs::remove_file(cache.join("refs/main")).unwrap();
+    symlink("../snapshots/aaa/config.json", cache.join("refs/main")).unwrap();
+    assert_fails(find(temp.path(), "org/name"), &["refs/main", "cannot open"]);
+    fs::remove_file(cache.join("refs/main")).unwrap();
     put(&cache, "refs/main", b"ccc");
     assert_fails(
         find(temp.path(), "org/name"),
@@ -345,6 +349,15 @@ fn links_that_lead_elsewhere_fail_the_model() {
 }
 
 #[test]
+fn of_several_faults_the_first_by_name_is_told() {
+    let (temp, root) = model();
+    for i in (0..50).rev() {
+        symlink("nowhere", root.join(format!("link{i:02}"))).unwrap();
+    }
+    assert_fails(scan(&temp), &["name/link00", "not there"]);
+}
+
+#[test]
 fn circles_of_directories_are_refused() {
     let (temp, root) = model();
     fs::create_dir_all(root.join("a/b/c")).unwrap();
@@ -405,15 +418,18 @@ fn special_files_are_passed_over_with_a_warning() {
     put(&root, "a", b"1");
     fs::create_dir(root.join("only")).unwrap();
     make_fifo(&root.join("only/fifo"));
+    put(&root, "some/a", b"2");
+    make_fifo(&root.join("some/z"));
     symlink("only/fifo", root.join("link")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
     let listing = scan(&temp).unwrap();
-    assert_eq!(paths(&listing), ["a"]);
-    assert_eq!(listing.empty_dirs[0].as_str(), "only");
+    assert_eq!(paths(&listing), ["a", "some/a"]);
+    assert_eq!(listing.empty_dirs, ["only".parse().unwrap()]);
     let expected = [
         "link: a FIFO is not stored",
         "only/fifo: a FIFO is not stored",
         "socket: a socket is not stored",
+        "some/z: a FIFO is not stored",
     ];
     assert_eq!(listing.warnings, expected);
 }
@@ -451,8 +467,14 @@ fn a_file_that_vanishes_is_an_io_error() {
 type Swap = fn(&Path);
 
 /// What may be done to a file after it was found.
-fn swaps() -> [(&'static str, Swap); 7] {
+fn swaps() -> [(&'static str, Swap); 8] {
     [
+        ("written over, its time put back", |path| {
+            let before = fs::metadata(path).unwrap().modified().unwrap();
+            fs::write(path, b"other").unwrap();
+            let file = OpenOptions::new().write(true).open(path).unwrap();
+            file.set_modified(before).unwrap();
+        }),
         ("grown", |path| append(path, b"more")),
         ("shrunk", |path| {
             let file = OpenOptions::new().write(true).open(path).unwrap();
@@ -498,8 +520,15 @@ fn what_changed_since_it_was_found_is_not_opened() {
         wait_for_tick();
         swap(&root.join("file"));
         let error = listing.files[0].open().unwrap_err();
-        assert!(
-            matches!(error, Error::Changed { .. } | Error::Io { .. }),
+        let is_link = case == "replaced by a link";
+        assert_eq!(
+            matches!(error, Error::Io { .. }),
+            is_link,
+            "{case}: {error}"
+        );
+        assert_eq!(
+            matches!(error, Error::Changed { .. }),
+            !is_link,
             "{case}: {error}"
         );
         assert!(error.to_string().contains("name/file"), "{case}: {error}");
@@ -508,7 +537,7 @@ fn what_changed_since_it_was_found_is_not_opened() {
 
 #[test]
 fn what_changes_while_it_is_open_is_noticed() {
-    for (case, swap) in &swaps()[..3] {
+    for (case, swap) in &swaps()[..4] {
         let (temp, root) = model();
         put(&root, "file", b"first");
         let open = scan(&temp).unwrap().files[0].open().unwrap();
