@@ -116,3 +116,46 @@ pub(super) fn quoted(name: &str) -> String {
     let dots = if short.len() < name.len() { "..." } else { "" };
     format!("{short:?}{dots}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_filled_and_faults_refused() {
+        type Places = &'static [(u64, u64)];
+        let cases: [(u64, Places, Option<Places>); 9] = [
+            (0, &[], Some(&[])),
+            (9, &[], Some(&[(0, 9)])),
+            (
+                9,
+                &[(4, 2), (0, 3)],
+                Some(&[(0, 3), (3, 1), (4, 2), (6, 3)]),
+            ),
+            (9, &[(9, 0), (2, 0), (0, 9)], Some(&[(0, 9)])),
+            (
+                u64::MAX,
+                &[(1, u64::MAX - 1)],
+                Some(&[(0, 1), (1, u64::MAX - 1)]),
+            ),
+            (9, &[(0, 10)], None),
+            (9, &[(10, 1)], None),
+            (9, &[(1, u64::MAX)], None),
+            (9, &[(0, 5), (4, 1)], None),
+        ];
+        for (length, places, expected) in cases {
+            let spans = places
+                .iter()
+                .map(|(start, length)| Span::opaque(*start, *length))
+                .collect();
+            let found = tile(length, spans).ok();
+            let found = found.map(|spans| {
+                spans
+                    .iter()
+                    .map(|span| (span.start, span.length))
+                    .collect::<Vec<_>>()
+            });
+            assert_eq!(found.as_deref(), expected, "{places:?}");
+        }
+    }
+}

@@ -65,7 +65,7 @@ impl SourceFile {
     /// [`Error::Io`] where the file cannot be opened; [`Error::Changed`] where it is another file, or of
     /// another size or time, than the one that was found.
     pub fn open(&self) -> Result<OpenFile> {
-        let file = open_regular(&self.absolute)?;
+        let file = open_without_links(&self.absolute)?;
         let open = OpenFile {
             file,
             path: self.absolute.clone(),
@@ -77,7 +77,7 @@ impl SourceFile {
 }
 
 /// Opens a file without following a link in its last part and without waiting for a FIFO's writer.
-pub(super) fn open_regular(path: &Path) -> Result<File> {
+pub(super) fn open_without_links(path: &Path) -> Result<File> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::open(path, flags, Mode::empty())
         .map_err(|errno| Error::io("open", path)(errno.into()))?;
@@ -128,7 +128,7 @@ impl OpenFile {
             .file
             .metadata()
             .map_err(Error::io("look at", &self.path))?;
-        if metadata.is_file() && Stamp::of(&metadata) == self.stamp {
+        if Stamp::of(&metadata) == self.stamp {
             Ok(())
         } else {
             Err(self.changed())

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::ModelDir;
-use super::file::open_regular;
+use super::file::open_without_links;
 use crate::error::{Error, Result};
 use crate::name::ModelId;
 
@@ -98,7 +98,7 @@ fn main_revision(cache: &Path) -> Result<Option<String>> {
     if !exists(&path)? {
         return Ok(None);
     }
-    let file = open_regular(&path)?;
+    let file = open_without_links(&path)?;
     let mut text = String::new();
     file.take(MAX_REVISION_BYTES as u64 + 2)
         .read_to_string(&mut text)

@@ -3,7 +3,9 @@
 //! Files are found once, with every symlink resolved and held against the directory that it may not
 //! leave. A file is opened later by its resolved path without following links or waiting (a FIFO put in
 //! its place cannot block), and the open file has to be the very one that was found: same device and
-//! inode, same size and times. So whatever is swapped in between is reported as changed, never stored.
+//! inode, same size and times. So a file that is exchanged after it was found is reported as changed, never
+//! stored. A directory that somebody exchanges for a link in the moment of listing is not noticed: a model
+//! directory is taken to hold strangers' files, not to be written by them meanwhile.
 
 mod file;
 mod locate;
@@ -46,3 +48,6 @@ impl ModelDir {
         self.commit.as_deref()
     }
 }
+
+#[cfg(test)]
+mod tests;

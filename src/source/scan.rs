@@ -12,8 +12,9 @@ use super::{ModelDir, SourceFile, Stamp};
 use crate::error::{Error, Result};
 use crate::name::RelPath;
 
-/// The most entries that a model directory may have; links among directories can make any number.
-pub const MAX_ENTRIES: usize = 1_000_000;
+/// The most entries that a model directory may have, for links among directories can make any number.
+/// The Hub advises against repositories of more files ("Storage limits" in its documentation).
+pub const MAX_ENTRIES: usize = 100_000;
 
 /// What a model directory holds, sorted by path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,11 +38,16 @@ impl ModelDir {
     /// nothing or in a circle, a name is not UTF-8 or longer than a path in a model may be, or there are
     /// more than [`MAX_ENTRIES`].
     pub fn scan(&self) -> Result<Listing> {
+        self.scan_up_to(MAX_ENTRIES)
+    }
+
+    pub(super) fn scan_up_to(&self, max_entries: usize) -> Result<Listing> {
         let mut scan = Scan {
             dir: self,
             listing: Listing::default(),
             pending: Vec::new(),
             entries: 0,
+            max_entries,
         };
         scan.push(None, self.canonical.clone(), None)?;
         while let Some(frame) = scan.pending.pop() {
@@ -68,6 +74,7 @@ struct Scan<'a> {
     listing: Listing,
     pending: Vec<Rc<Frame>>,
     entries: usize,
+    max_entries: usize,
 }
 
 impl Scan<'_> {
@@ -89,8 +96,11 @@ impl Scan<'_> {
         for entry in directory.read_dir().map_err(Error::io("list", directory))? {
             names.push(entry.map_err(Error::io("list", directory))?.file_name());
             self.entries += 1;
-            if self.entries > MAX_ENTRIES {
-                let reason = format!("the model directory has more than {MAX_ENTRIES} entries");
+            if self.entries > self.max_entries {
+                let reason = format!(
+                    "it has more than {} entries, counting those behind links",
+                    self.max_entries
+                );
                 return Err(Error::input(&self.dir.root, reason));
             }
         }
