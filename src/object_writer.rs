@@ -181,5 +181,5 @@ impl NewObject {
 }
 
 fn uses_base(codec: CodecId) -> bool {
-    find(codec).is_some_and(|codec| codec.uses_base())
+    find(codec).is_some_and(super::codec::Codec::uses_base)
 }

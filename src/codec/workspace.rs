@@ -35,12 +35,12 @@ impl ZstdContexts {
     }
 
     fn try_compress(&mut self, level: i32, raw: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
-        let compressor = match self.compressors.iter().position(|have| have.0 == level) {
-            Some(at) => self.compressors.get_mut(at),
-            None => {
-                self.compressors.push((level, Compressor::new(level)?));
-                self.compressors.last_mut()
-            }
+        let compressor = if let Some(at) = self.compressors.iter().position(|have| have.0 == level)
+        {
+            self.compressors.get_mut(at)
+        } else {
+            self.compressors.push((level, Compressor::new(level)?));
+            self.compressors.last_mut()
         };
         let Some((_, compressor)) = compressor else {
             return Ok(());
