@@ -52,9 +52,9 @@ impl OutputDir {
     pub fn make_dir(&self, path: &RelPath) -> Result<()> {
         let directory = self.parent(path, true)?;
         match (directory, path.parts().next_back()) {
-            (Some(directory), Some(name)) => self
-                .step(&directory, name, true, &path.under(&self.path))
-                .map(drop),
+            (Some(directory), Some(name)) => {
+                step(&directory, name, true, &path.under(&self.path)).map(drop)
+            }
             _ => Ok(()),
         }
     }
