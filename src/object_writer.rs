@@ -134,7 +134,8 @@ impl NewObject {
             first_element,
             base,
         };
-        reader.buffers().with(0, |scratch| {
+        reader.payloads().with_any(|scratch| {
+            scratch.clear();
             let codec = reader
                 .workspaces()
                 .with(|ws| encode_chunk(options, &view, raw, ws, scratch));
