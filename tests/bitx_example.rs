@@ -1,4 +1,5 @@
 //! Drives the `bitx` example as its users do.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,7 +12,10 @@ fn bitx(directory: &Path, args: &[&str]) -> Output {
         .join("examples")
         .join("bitx")
         .with_extension(std::env::consts::EXE_EXTENSION);
-    assert!(program.exists(), "cargo test without --test builds it, as does cargo build --example bitx");
+    assert!(
+        program.exists(),
+        "cargo test without --test builds it, as does cargo build --example bitx"
+    );
     Command::new(program)
         .args(args)
         .current_dir(directory)
