@@ -161,9 +161,12 @@ impl Output {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let file = tempfile::Builder::new()
-            .prefix(".bitx-")
-            .tempfile_in(directory);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".bitx-");
+        // As for any new file: the umask takes away from this.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(directory);
         let file = file.with_context(|| format!("cannot write in {}", directory.display()))?;
         Ok(Self {
             file: BufWriter::new(file),

@@ -120,6 +120,16 @@ fn a_near_copy_becomes_small() {
     assert!(size("exp.zst") + size("sm.zst") < 1 << 16);
 }
 
+#[cfg(unix)]
+#[test]
+fn outputs_have_the_mode_of_new_files() {
+    use std::os::unix::fs::MetadataExt;
+    let (_keep, path) = files(&bytes(100, 1), &bytes(100, 2));
+    ok(&path, &compress_args(&[]));
+    let mode = |name: &str| path.join(name).metadata().unwrap().mode();
+    assert_eq!(mode("exp.zst"), mode("base"));
+}
+
 #[test]
 fn nothing_is_overwritten_unasked() {
     let (_keep, path) = files(&bytes(100, 1), &bytes(100, 2));
