@@ -67,15 +67,23 @@ impl Store {
             layout: Layout::new(root),
             disk,
         };
-        let path = store.layout.marker();
-        let Some(bytes) = store.read_file(&path)? else {
-            return Err(Error::input(
+        if store.is_marked()? {
+            Ok(store)
+        } else {
+            Err(Error::input(
                 root,
                 "there is no store here (no zipllm.json)",
-            ));
-        };
-        Marker::parse(&path, &bytes)?;
-        Ok(store)
+            ))
+        }
+    }
+
+    /// Tells whether the format marker is there; one that this build cannot read is an error.
+    fn is_marked(&self) -> Result<bool> {
+        let path = self.layout.marker();
+        let marker = self.read_file(&path)?;
+        marker.map_or(Ok(false), |bytes| {
+            Marker::parse(&path, &bytes).map(|_| true)
+        })
     }
 
     /// The store's paths.
