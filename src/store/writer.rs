@@ -292,7 +292,10 @@ impl StoreWriter {
     }
 
     fn rebuild_index(&mut self) -> Result<()> {
-        if self.store.stored_index()?.is_some() {
+        // An index cut off between two records looks whole, so it is held against what is there.
+        if let Some(index) = self.store.stored_index()?
+            && self.store.objects()?.0.iter().eq(index.keys())
+        {
             return Ok(());
         }
         let index = self.store.scan_heads()?;
