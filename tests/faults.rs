@@ -139,7 +139,9 @@ fn every_operation_may_fail() {
     // Settled, so that scans are written too.
     let family = Family::three().settle();
     for (name, start) in starts(&family) {
-        for mode in modes() {
+        let empty = name == "an empty disk";
+        // Which number it is matters little; one sweep with both is enough.
+        for mode in modes().filter(|mode| empty || mode.errno == EIO) {
             let figures = sweep(&family, &start, mode);
             println!(
                 "{name}, errno {}, forever {}: {figures:?}",
