@@ -165,7 +165,8 @@ impl Batch {
 impl Run {
     /// Runs a command to its end, away from any terminal.
     pub fn of(command: &mut Command) -> Self {
-        Self::from(command.stdin(Stdio::null()).output().unwrap())
+        let command = command.stdin(Stdio::null()).env_remove("RUST_LOG");
+        Self::from(command.output().unwrap())
     }
 
     /// Fails unless the exit code is `code`, and if anything panicked.
