@@ -660,3 +660,31 @@ fn a_summary_is_printed_and_control_characters_are_not() {
     assert!(run.stdout.contains("already stored"), "{}", run.stdout);
     batch.assert_restores("lab/a", &model(&batch, "lab/a"));
 }
+
+/// `cargo test` builds the examples beside the programs; `cargo test --test cli` alone does not.
+#[test]
+fn the_example_of_the_library_restores_a_model() {
+    let batch = family();
+    batch.zipllm(&[]).expect(0);
+    let example = Path::new(RESTORE)
+        .with_file_name("examples")
+        .join("restore_example");
+    let run = |model: &str, out: &str| {
+        Run::of(
+            Command::new(&example)
+                .arg(batch.path("store"))
+                .arg(model)
+                .arg(batch.path(out)),
+        )
+    };
+    let restored = run("lab/tune", "out").expect(0).silent();
+    assert_eq!(restored.stdout, "restored 2 files of lab/tune version 1\n");
+    assert_same(
+        &model(&batch, "lab/tune"),
+        &tree(&batch.path("out")),
+        "restored",
+    );
+    run("lab/tume", "none")
+        .expect(1)
+        .says(&["did you mean lab/tune"]);
+}
