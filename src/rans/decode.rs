@@ -1,9 +1,8 @@
 //! Decodes a chunk, trusting nothing.
 
 use super::bits::BitReader;
-use super::encode::class_of;
 use super::fit::Scales;
-use super::kernel::{Coder, Isa, Relation, RunScales, Word, apply, group_bytes, load};
+use super::kernel::{Coder, Isa, Relation, RunScales, Word, group_bytes};
 use super::model::BinMap;
 use super::side::{self, read_states};
 use super::table;
@@ -135,7 +134,7 @@ impl<'a> Stream<'a> {
             contexts(isa, self.format, self.top, self.grid, &self.contexts, base, start, ctx);
             words.decode(isa, &coder, &mut self.states[..lanes], ctx, codes)?;
             let relation = base.map_or(Relation::Solo, Relation::Delta);
-            apply(isa, relation, self.format.bits, codes, out);
+            isa.apply(relation, self.format.bits, codes, out);
         }
         if !words.is_done() || self.states.iter().any(|&x| x != LOW) {
             return Err(Bad::Malformed("words"));
@@ -173,11 +172,7 @@ fn contexts(
     out: &mut [u8],
 ) {
     match base {
-        Some(base) => {
-            for (class, base) in out.iter_mut().zip(base.chunks_exact(format.bits as usize / 8)) {
-                *class = class_of(format, top, load(base));
-            }
-        }
+        Some(base) => isa.classes(format, top, base, out),
         None => out.fill(0),
     }
     match contexts {

@@ -2,7 +2,7 @@
 
 use super::bits::BitWriter;
 use super::fit::{self, Scales};
-use super::kernel::{Coder, Isa, Link, Relation, RunScales, for_each_code, load};
+use super::kernel::{Coder, CutRun, Isa, Link, Relation, RunScales, for_each_code, load};
 use super::model::{BinMap, Merged, merge};
 use super::table::{self, Counts};
 use super::token::{CLASSES, Format, Shape, TOKENS, TokenMap};
@@ -66,7 +66,7 @@ pub fn encode(isa: Isa, effort: Effort, chunk: &Chunk<'_>, raw: &[u8], scratch: 
             let top = top_exponent(format, base);
             let fine = false;
             let map = TokenMap::delta(format, fine);
-            cut(format, &map, Relation::Delta(base), top, raw, &mut scratch.parts);
+            cut(isa, format, &map, Relation::Delta(base), top, raw, &mut scratch.parts);
             let link = fit::delta_link(window_octaves(format, &scratch.parts));
             let prefix = Prefix { flags: if fine { flags::FINE } else { 0 }, window: top as u16, classes: true };
             encode_parts(isa, effort, grid, &map, &link, &prefix, format.planes(), scratch, out);
@@ -74,7 +74,7 @@ pub fn encode(isa: Isa, effort: Effort, chunk: &Chunk<'_>, raw: &[u8], scratch: 
         None => {
             let first = best_window(format, raw);
             let map = TokenMap::solo(format, first);
-            cut(format, &map, Relation::Solo, 0, raw, &mut scratch.parts);
+            cut(isa, format, &map, Relation::Solo, 0, raw, &mut scratch.parts);
             let middle = solo_middle(&scratch.parts);
             let link = fit::solo_link(middle);
             let prefix = Prefix { flags: 0, window: first as u16, classes: false };
@@ -210,56 +210,50 @@ pub(super) fn contexts(isa: Isa, grid: Grid, scales: &Scales, classes: &[u8], ma
 }
 
 /// Cuts every element into its parts.
-fn cut(format: Format, map: &TokenMap, relation: Relation<'_>, top: u32, raw: &[u8], parts: &mut Parts) {
+fn cut(isa: Isa, format: Format, map: &TokenMap, relation: Relation<'_>, top: u32, raw: &[u8], parts: &mut Parts) {
     let elements = raw.len() * 8 / format.bits as usize;
     parts.tokens.resize(elements, 0);
     parts.classes.resize(elements, 0);
     parts.magnitudes.resize(elements, 0);
-    let planes = format.planes();
-    parts.raw.iter_mut().take(planes).for_each(|plane| plane.resize(elements, 0));
+    parts.raw.iter_mut().take(format.planes()).for_each(|plane| plane.resize(elements, 0));
     match format.bits {
         8 => cut_words::<8>(map, relation, raw, parts),
-        16 => cut_words::<16>(map, relation, raw, parts),
+        16 => {
+            let Parts { tokens, magnitudes, raw: [tails, ..], .. } = parts;
+            isa.cut(map, relation, raw, &mut CutRun { tokens, raw: tails, magnitudes });
+        }
         32 => cut_words::<32>(map, relation, raw, parts),
         _ => cut_words::<64>(map, relation, raw, parts),
     }
-    let size = format.bits as usize / 8;
     match relation {
-        Relation::Delta(base) => {
-            for (class, base) in parts.classes.iter_mut().zip(base.chunks_exact(size)) {
-                *class = class_of(format, top, load(base));
-            }
-        }
+        Relation::Delta(base) => isa.classes(format, top, base, &mut parts.classes),
         Relation::Solo => {
             parts.classes.fill(0);
+            solo_magnitudes(isa, format, map, raw, &mut parts.magnitudes);
         }
-    }
-    if relation_is_solo(relation) {
-        let floor = solo_floor(format, map);
-        let shift = format.mantissa as i32 - 7;
-        for_each_code(relation, format.bits, raw, |i, code| {
-            let magnitude = code >> 1;
-            let log = if shift < 0 { magnitude << -shift } else { magnitude >> shift };
-            parts.magnitudes[i] = log.saturating_sub(floor).min(2047) as u16;
-        });
     }
 }
 
-fn relation_is_solo(relation: Relation<'_>) -> bool {
-    matches!(relation, Relation::Solo)
+fn solo_magnitudes(isa: Isa, format: Format, map: &TokenMap, raw: &[u8], out: &mut [u16]) {
+    let floor = solo_floor(format, map);
+    if format.bits == 16 {
+        return isa.solo_magnitudes(format.mantissa, floor as u16, raw, out);
+    }
+    for_each_code(Relation::Solo, format.bits, raw, |i, code| {
+        out[i] = solo_log(format, code >> 1).saturating_sub(floor).min(2047) as u16;
+    });
 }
 
 /// Log magnitude, in 2^-7 octaves, from which solo words are told apart: 13 octaves below the window's top.
 fn solo_floor(format: Format, map: &TokenMap) -> u64 {
     let Shape::Window { low, first, tokens } = map.shape else { return 0 };
-    let top = (first + u64::from(tokens)) << low >> 1;
-    let log = if format.mantissa < 7 { top << (7 - format.mantissa) } else { top >> (format.mantissa - 7) };
-    log.saturating_sub(13 * 128)
+    solo_log(format, (first + u64::from(tokens)) << low >> 1).saturating_sub(13 * 128)
 }
 
+/// Exponent and seven bits of mantissa of a word without its sign.
 #[inline(always)]
-pub(super) fn class_of(format: Format, top: u32, word: u64) -> u8 {
-    top.wrapping_sub(format.exponent(word)).min(CLASSES as u32 - 1) as u8
+fn solo_log(format: Format, magnitude: u64) -> u64 {
+    if format.mantissa < 7 { magnitude << (7 - format.mantissa) } else { magnitude >> (format.mantissa - 7) }
 }
 
 fn cut_words<const BITS: u32>(map: &TokenMap, relation: Relation<'_>, raw: &[u8], parts: &mut Parts) {

@@ -1,9 +1,16 @@
 //! The inner loops, one version an instruction set, all with the same results.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dispatch;
+mod narrow;
 mod scalar;
 
 use super::token::TokenMap;
 
+pub(super) use narrow::CutRun;
 pub(super) use scalar::{Relation, Word, for_each_code, load};
 
 /// An instruction set that this machine has.
@@ -12,6 +19,12 @@ pub(super) use scalar::{Relation, Word, for_each_code, load};
 pub enum Isa {
     /// Plain Rust; every machine has it and every other set is checked against it.
     Scalar,
+    /// AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 F, BW, VL and VBMI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
 }
 
 /// Link between scales and expected magnitudes: by bin, mean log magnitude and its slope.
@@ -50,73 +63,25 @@ pub(super) struct Coder<'a> {
 }
 
 impl Isa {
-    /// The sets of this machine, the plain one first.
+    /// The sets of this machine, the plain one first and the best one last.
     pub fn all() -> Vec<Self> {
-        vec![Self::Scalar]
+        let mut out = vec![Self::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if avx2::available() {
+                out.push(Self::Avx2);
+            }
+            if avx512::available() {
+                out.push(Self::Avx512);
+            }
+        }
+        out
     }
 
     /// The best set of this machine.
     pub fn detect() -> Self {
-        Self::Scalar
-    }
-
-    /// Writes each element's context: `map` of half the sum of its scales, cut to a byte and at zero.
-    pub(super) fn scaled_contexts(self, classes: &[u8], scales: &RunScales<'_>, map: &[u8; 64], out: &mut [u8]) {
-        scalar::scaled_contexts(classes, scales, map, out);
-    }
-
-    /// Replaces each class by its context.
-    pub(super) fn plain_contexts(self, map: &[u8; 32], classes: &mut [u8]) {
-        scalar::plain_contexts(map, classes);
-    }
-
-    /// Adds each element's residual and slope to its column's and returns the sums of the run.
-    pub(super) fn residuals(
-        self,
-        magnitudes: &[u16],
-        classes: &[u8],
-        scales: &RunScales<'_>,
-        link: &Link,
-        columns: (&mut [i32], &mut [u32]),
-    ) -> (i32, u32) {
-        scalar::residuals(magnitudes, classes, scales, link, columns)
-    }
-
-    /// Codes elements from the last to the first; words grow downwards from the end of `words`.
-    /// Returns where they start.
-    pub(super) fn encode(
-        self,
-        coder: &Coder<'_>,
-        states: &mut [u32],
-        ctx: &[u8],
-        tokens: &mut [u8],
-        raw: &mut [Vec<u16>; 4],
-        words: &mut [u8],
-    ) -> usize {
-        scalar::encode(coder, states, ctx, tokens, raw, words)
-    }
-
-    /// Decodes whole groups, as far as `words` surely suffices, and returns how many elements that were.
-    pub(super) fn decode<W: Word>(
-        self,
-        coder: &Coder<'_>,
-        states: &mut [u32],
-        words: &[u8],
-        position: &mut usize,
-        ctx: &[u8],
-        codes: &mut [W],
-    ) -> usize {
-        scalar::decode(coder, states, words, position, ctx, codes)
-    }
-}
-
-/// Writes the words of `codes` to `out`.
-pub(super) fn apply<W: Word>(_isa: Isa, relation: Relation<'_>, bits: u32, codes: &[W], out: &mut [u8]) {
-    match bits {
-        8 => scalar::apply(relation, 8, codes, out),
-        16 => scalar::apply(relation, 16, codes, out),
-        32 => scalar::apply(relation, 32, codes, out),
-        _ => scalar::apply(relation, 64, codes, out),
+        static BEST: std::sync::OnceLock<Isa> = std::sync::OnceLock::new();
+        *BEST.get_or_init(|| Self::all().pop().unwrap_or(Self::Scalar))
     }
 }
 

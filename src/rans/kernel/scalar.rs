@@ -1,7 +1,7 @@
 //! The reference: what every other instruction set has to equal.
 
 use super::super::LOW;
-use super::super::token::{delta_code, delta_word, solo_code, solo_word};
+use super::super::token::{CLASSES, Format, delta_code, delta_word, solo_code, solo_word};
 use super::{Coder, Link, RunScales, group_bytes};
 
 /// An unsigned integer as wide as an element, or wider.
@@ -10,11 +10,36 @@ pub(in super::super) trait Word: Copy + Default {
     fn from_u64(value: u64) -> Self;
     /// Widens it again.
     fn to_u64(self) -> u64;
+    /// The codes in a form that vector kernels take, if they have this width.
+    fn vector(_codes: &mut [Self]) -> Option<Codes<'_>> {
+        None
+    }
+}
+
+/// Codes of a width that vector kernels write.
+pub(super) enum Codes<'a> {
+    /// Codes of at most 16 bits.
+    Narrow(&'a mut [u16]),
+    /// Codes of 32 bits.
+    Wide(&'a mut [u32]),
+}
+
+impl Codes<'_> {
+    /// The number of codes.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Narrow(codes) => codes.len(),
+            Self::Wide(codes) => codes.len(),
+        }
+    }
 }
 
 macro_rules! word {
-    ($($t:ty),*) => {$(
+    ($($t:ty, $form:ident);*) => {$(
         impl Word for $t {
+            fn vector(codes: &mut [Self]) -> Option<Codes<'_>> {
+                Some(Codes::$form(codes))
+            }
             #[inline(always)]
             fn from_u64(value: u64) -> Self {
                 value as Self
@@ -27,7 +52,7 @@ macro_rules! word {
     )*};
 }
 
-word!(u16, u32);
+word!(u16, Narrow; u32, Wide);
 
 impl Word for u64 {
     #[inline(always)]
@@ -272,5 +297,12 @@ pub(in super::super) fn load(bytes: &[u8]) -> u64 {
 fn store(word: u64, out: &mut [u8]) {
     for (to, from) in out.iter_mut().zip(word.to_le_bytes()) {
         *to = from;
+    }
+}
+
+/// Writes the class of each word of `base`.
+pub(super) fn classes(format: Format, top: u32, base: &[u8], out: &mut [u8]) {
+    for (class, base) in out.iter_mut().zip(base.chunks_exact(format.bits as usize / 8)) {
+        *class = top.wrapping_sub(format.exponent(load(base))).min(CLASSES as u32 - 1) as u8;
     }
 }
