@@ -9,15 +9,15 @@ use super::{avx2, avx512};
 
 /// Calls `$module::$name` of the instruction set, or the plain version.
 macro_rules! by_isa {
-    ($isa:expr, $name:ident($($argument:expr),*), $plain:expr) => {
+    ($isa:expr, $name:ident $(::<$generic:literal>)? ($($argument:expr),*), $plain:expr) => {
         match $isa {
             Isa::Scalar => $plain,
             // SAFETY: these values exist only where the machine has the instructions.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { avx2::$name($($argument),*) },
+            Isa::Avx2 => unsafe { avx2::$name $(::<$generic>)? ($($argument),*) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { avx512::$name($($argument),*) },
+            Isa::Avx512 => unsafe { avx512::$name $(::<$generic>)? ($($argument),*) },
         }
     };
 }
@@ -98,7 +98,40 @@ impl Isa {
         raw: &mut [Vec<u16>; 4],
         words: &mut [u8],
     ) -> usize {
+        let mut at = words.len();
+        if let (Ok(states), 0..=2) = (<&mut [u32; LANES]>::try_from(&mut *states), coder.planes) {
+            if self != Self::Scalar {
+                let whole = tokens.len() / LANES * LANES;
+                if whole < tokens.len() {
+                    scalar::encode_group(coder, states, ctx, tokens, raw, whole..tokens.len(), words, &mut at);
+                }
+                return self.encode_wide(coder, states, &ctx[..whole], &mut tokens[..whole], raw, words, at);
+            }
+        }
         scalar::encode(coder, states, ctx, tokens, raw, words)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn encode_wide(
+        self,
+        coder: &Coder<'_>,
+        states: &mut [u32; LANES],
+        ctx: &[u8],
+        tokens: &mut [u8],
+        raw: &mut [Vec<u16>; 4],
+        words: &mut [u8],
+        end: usize,
+    ) -> usize {
+        macro_rules! run {
+            ($planes:literal) => {
+                by_isa!(self, encode::<$planes>(coder, states, ctx, tokens, raw, words, end), end)
+            };
+        }
+        match coder.planes {
+            0 => run!(0),
+            1 => run!(1),
+            _ => run!(2),
+        }
     }
 
     /// Decodes whole groups, as far as `words` surely suffices, and a short one at the end; returns how many
