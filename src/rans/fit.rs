@@ -5,7 +5,7 @@
 //! same scales come out on every machine.
 
 use super::Grid;
-use super::encode::Parts;
+use super::parts::Parts;
 use super::kernel::{Isa, Link, RunScales};
 use super::token::CLASSES;
 
@@ -106,7 +106,7 @@ pub(super) fn fit_classes(parts: &Parts, link: &Link) -> [i8; CLASSES] {
 }
 
 /// Runs of 64 elements, about one in eight, spread so that they do not follow the rows.
-fn sample(elements: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+pub(super) fn sample(elements: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let runs = elements.div_ceil(64);
     (0..runs)
         .filter(move |&run| runs <= 64 || (run as u32).wrapping_mul(0x9E37_79B1) >> 29 == 0)

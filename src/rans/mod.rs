@@ -2,7 +2,7 @@
 //!
 //! The pieces, from the bits up: [`bits`] and [`log2`]; [`token`] maps elements of any float dtype to a small
 //! alphabet and raw bits; [`table`] holds frequencies; [`kernel`] runs the interleaved coder; [`fit`] estimates
-//! row and column scales; [`model`] turns them into contexts; [`encode`] and [`decode`] put a chunk together.
+//! row and column scales; [`choose`] and [`model`] turn them into contexts; [`encode`] and [`decode`] put a chunk together.
 //! The format is described in `docs/codecs/rans.md`.
 
 // Bit fields are cut out of wider integers all over this module, and tables are indexed by values that their
@@ -16,12 +16,14 @@
 )]
 
 mod bits;
+mod choose;
 mod decode;
 mod encode;
 mod fit;
 mod kernel;
 mod log2;
 mod model;
+mod parts;
 mod side;
 mod table;
 mod token;
@@ -105,7 +107,7 @@ impl Grid {
 /// Reused memory of an encoder or decoder: a few bytes an element of a chunk.
 #[derive(Default)]
 pub struct Scratch {
-    parts: encode::Parts,
+    parts: parts::Parts,
     ctx: Vec<u8>,
     words: Vec<u8>,
     table: Vec<u32>,

@@ -44,6 +44,11 @@ impl Format {
         FORMATS.iter().find(|row| row.0 == dtype).map(|row| row.1)
     }
 
+    /// Bytes of an element.
+    pub(super) fn bytes(self) -> usize {
+        self.bits as usize / 8
+    }
+
     /// Planes of 16 bits that the longest raw tail needs.
     pub(super) fn planes(self) -> usize {
         if self.bits <= 8 { 0 } else { (self.bits as usize).div_ceil(16) }

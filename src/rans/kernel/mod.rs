@@ -62,6 +62,13 @@ pub(super) struct Coder<'a> {
     pub(super) planes: usize,
 }
 
+impl Coder<'_> {
+    /// Bytes of words that an encoder of `elements` elements may write, and some that it may touch.
+    pub(super) fn room(&self, elements: usize) -> usize {
+        group_bytes(elements, self.planes) + 64
+    }
+}
+
 impl Isa {
     /// The sets of this machine, the plain one first and the best one last.
     pub fn all() -> Vec<Self> {

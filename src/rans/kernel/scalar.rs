@@ -17,7 +17,7 @@ pub(in super::super) trait Word: Copy + Default {
 }
 
 /// Codes of a width that vector kernels write.
-pub(super) enum Codes<'a> {
+pub(in super::super) enum Codes<'a> {
     /// Codes of at most 16 bits.
     Narrow(&'a mut [u16]),
     /// Codes of 32 bits.
