@@ -6,6 +6,8 @@
 pub mod planes;
 pub mod raw;
 pub mod select;
+#[cfg(test)]
+mod tests;
 mod workspace;
 pub mod zstd;
 
@@ -60,7 +62,14 @@ pub trait Codec: Sync {
     /// Appends the payload of `raw` to `out`.
     ///
     /// Callers pass only chunks that the codec applies to; what it appends decodes to `raw`.
-    fn encode(&self, options: &EncodeOptions, view: &ChunkView<'_>, raw: &[u8], ws: &mut Workspace, out: &mut Vec<u8>);
+    fn encode(
+        &self,
+        options: &EncodeOptions,
+        view: &ChunkView<'_>,
+        raw: &[u8],
+        ws: &mut Workspace,
+        out: &mut Vec<u8>,
+    );
 
     /// Decodes `payload` into `out`, all of it, reading and writing nothing outside the slices.
     ///

@@ -1,6 +1,8 @@
 //! Reused scratch memory and zstd contexts, one set a thread at work.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
+
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound};
 
 use super::CodecError;
 
@@ -9,45 +11,52 @@ use super::CodecError;
 pub struct Workspace {
     /// Scratch for byte planes.
     pub(super) planes: Vec<u8>,
-    /// Scratch for a candidate payload.
-    pub(super) candidate: Vec<u8>,
-    compressor: Option<(i32, zstd::bulk::Compressor<'static>)>,
-    decompressor: Option<zstd::bulk::Decompressor<'static>>,
+    /// Contexts of zstd.
+    pub(super) zstd: ZstdContexts,
 }
 
-impl Workspace {
+/// One context for compression and one for decompression, made when first used.
+#[derive(Default)]
+pub(super) struct ZstdContexts {
+    compressor: Option<CCtx<'static>>,
+    decompressor: Option<DCtx<'static>>,
+}
+
+impl ZstdContexts {
     /// Appends one zstd frame of `raw` to `out`; returns false, with `out` as it was, if zstd failed.
     pub(super) fn compress(&mut self, level: i32, raw: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
-        let done = self.try_compress(level, raw, out);
-        if done.is_err() {
-            out.truncate(start);
-        }
-        done.is_ok()
+        out.resize(start + compress_bound(raw.len()), 0);
+        let target = out.get_mut(start..).unwrap_or_default();
+        let written = self.compress_to(level, raw, target);
+        out.truncate(start + written.unwrap_or(0));
+        written.is_some()
     }
 
-    fn try_compress(&mut self, level: i32, raw: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
-        let compressor = match &mut self.compressor {
-            Some((have, compressor)) if *have == level => compressor,
-            slot => &mut slot.insert((level, zstd::bulk::Compressor::new(level)?)).1,
+    fn compress_to(&mut self, level: i32, raw: &[u8], target: &mut [u8]) -> Option<usize> {
+        let context = match &mut self.compressor {
+            Some(context) => context,
+            slot => slot.insert(CCtx::try_create()?),
         };
-        let start = out.len();
-        out.resize(start + zstd::zstd_safe::compress_bound(raw.len()), 0);
-        let target = out.get_mut(start..).unwrap_or_default();
-        let written = compressor.compress_to_buffer(raw, target)?;
-        out.truncate(start + written);
-        Ok(())
+        context
+            .set_parameter(CParameter::CompressionLevel(level))
+            .ok()?;
+        context.compress2(target, raw).ok()
     }
 
     /// Decodes one zstd frame that must fill `out` exactly.
     pub(super) fn decompress(&mut self, frame: &[u8], out: &mut [u8]) -> Result<(), CodecError> {
         const BAD: CodecError = CodecError::Malformed("zstd frame");
-        let decompressor = match &mut self.decompressor {
-            Some(decompressor) => decompressor,
-            slot => slot.insert(zstd::bulk::Decompressor::new().map_err(|_| BAD)?),
+        let context = match &mut self.decompressor {
+            Some(context) => context,
+            slot => slot.insert(DCtx::try_create().ok_or(BAD)?),
         };
-        let written = decompressor.decompress_to_buffer(frame, out).map_err(|_| BAD)?;
-        if written == out.len() { Ok(()) } else { Err(CodecError::Truncated) }
+        let written = context.decompress(out, frame).map_err(|_| BAD)?;
+        if written == out.len() {
+            Ok(())
+        } else {
+            Err(CodecError::Truncated)
+        }
     }
 }
 
@@ -65,6 +74,6 @@ impl WorkspacePool {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Workspace>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
