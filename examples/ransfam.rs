@@ -48,7 +48,7 @@ fn main() {
                 let mut out = Vec::new();
                 let reps = if std::env::var("REPS").is_ok() { 5 } else { 1 };
                 let mut best = f64::MAX;
-                for _ in 0..reps { out.clear(); let s = cpu(); assert!(encode(isa, effort, &chunk, c, &mut scratch, &mut out)); best = best.min(cpu() - s); }
+                for _ in 0..reps { out.clear(); let s = cpu(); encode(isa, effort, &chunk, c, &mut scratch, &mut out); best = best.min(cpu() - s); }
                 te += best;
                 if out.len() > c.len() { println!("{name} {} > {}", out.len(), c.len()); }
                 stored += out.len().min(c.len());

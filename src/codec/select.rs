@@ -6,16 +6,20 @@ use super::zstd::Zstd;
 use super::{ChunkView, Codec, CodecId, Workspace};
 use crate::dtype::DType;
 
+pub use crate::rans::Effort;
+
 /// Settings of the encoders; decoding needs none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodeOptions {
     /// The level given to zstd, -7 to 22.
     pub zstd_level: i32,
+    /// How long [`Delta`](super::delta::Delta) and [`SoloRans`](super::solo_rans::SoloRans) may search.
+    pub effort: Effort,
 }
 
 impl Default for EncodeOptions {
     fn default() -> Self {
-        Self { zstd_level: 3 }
+        Self { zstd_level: 3, effort: Effort::Default }
     }
 }
 

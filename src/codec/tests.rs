@@ -355,7 +355,7 @@ proptest! {
         let view = view(dtype, base);
         let mut ws = Workspace::default();
         let mut payload = Vec::new();
-        let options = EncodeOptions { zstd_level: level };
+        let options = EncodeOptions { zstd_level: level, ..EncodeOptions::default() };
         let id = encode_chunk(&options, &view, &raw, &mut ws, &mut payload);
         let mut out = vec![0; raw.len()];
         prop_assert_eq!(find(id).unwrap().decode(&[], &view, &payload, &mut out, &mut ws), Ok(()));

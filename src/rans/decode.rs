@@ -20,24 +20,38 @@ enum Contexts {
 
 /// Decodes `payload` into `out`; any bytes may be passed.
 pub fn decode(isa: Isa, chunk: &Chunk<'_>, payload: &[u8], out: &mut [u8], scratch: &mut Scratch) -> Result<(), Bad> {
-    let format = Format::of(chunk.dtype).ok_or(Bad::Malformed("element type"))?;
-    let size = format.bits as usize / 8;
-    if !out.len().is_multiple_of(size) {
-        return Err(Bad::Malformed("length"));
+    let (&kind, rest) = payload.split_first().ok_or(Bad::Truncated)?;
+    if kind == flags::STORED {
+        return copy(rest, out);
     }
-    if chunk.base.is_some_and(|base| base.len() != out.len()) {
+    if !chunk.fits(out.len()) {
         return Err(Bad::Base);
     }
-    let (&kind, rest) = payload.split_first().ok_or(Bad::Truncated)?;
     if kind == flags::EQUAL {
         out.copy_from_slice(chunk.base.ok_or(Bad::Base)?);
         return if rest.is_empty() { Ok(()) } else { Err(Bad::Trailing) };
+    }
+    let format = Format::of(chunk.dtype).ok_or(Bad::Malformed("element type"))?;
+    let size = format.bytes();
+    if !out.len().is_multiple_of(size) {
+        return Err(Bad::Malformed("length"));
     }
     let stream = Stream::parse(format, chunk, kind, rest, out.len() / size, &mut scratch.table)?;
     match size {
         1 | 2 => stream.run(isa, chunk.base, out, &mut scratch.ctx, &mut scratch.codes16, &scratch.table),
         4 => stream.run(isa, chunk.base, out, &mut scratch.ctx, &mut scratch.codes32, &scratch.table),
         _ => stream.run(isa, chunk.base, out, &mut scratch.ctx, &mut scratch.codes64, &scratch.table),
+    }
+}
+
+fn copy(from: &[u8], to: &mut [u8]) -> Result<(), Bad> {
+    match from.len().cmp(&to.len()) {
+        std::cmp::Ordering::Less => Err(Bad::Truncated),
+        std::cmp::Ordering::Greater => Err(Bad::Trailing),
+        std::cmp::Ordering::Equal => {
+            to.copy_from_slice(from);
+            Ok(())
+        }
     }
 }
 
@@ -121,7 +135,7 @@ impl<'a> Stream<'a> {
     ) -> Result<(), Bad> {
         ctx.resize(BLOCK, 0);
         codes.resize(BLOCK, W::default());
-        let size = self.format.bits as usize / 8;
+        let size = self.format.bytes();
         let lanes = lanes_of(out.len() / size);
         let coder = Coder { table: decoder, table_bits: self.table_bits, map: &self.map, planes: self.format.planes() };
         let mut words = Words::new(self.words);

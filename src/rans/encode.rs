@@ -39,26 +39,39 @@ struct Plan {
     classes: bool,
 }
 
-/// Appends the payload of `raw` to `out`.
+/// Appends the payload of `raw` to `out`: at most one byte more than `raw`.
 ///
-/// The chunk's dtype must be one that [`super::takes`] and its base, if any, as long as `raw`, which holds whole
-/// elements; otherwise nothing is appended and the result is false.
-pub fn encode(
+/// A chunk of a dtype that the coder does not take, of a part of an element, or whose base has another length, is
+/// stored as it is.
+pub fn encode(isa: Isa, effort: Effort, chunk: &Chunk<'_>, raw: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) {
+    let start = out.len();
+    let coded = match Format::of(chunk.dtype) {
+        _ if chunk.base == Some(raw) => {
+            out.push(flags::EQUAL);
+            true
+        }
+        Some(format) if raw.len().is_multiple_of(format.bytes()) && chunk.fits(raw.len()) => {
+            encode_elements(isa, effort, format, chunk, raw, scratch, out);
+            out.len() - start <= raw.len()
+        }
+        _ => false,
+    };
+    if !coded {
+        out.truncate(start);
+        out.push(flags::STORED);
+        out.extend_from_slice(raw);
+    }
+}
+
+fn encode_elements(
     isa: Isa,
     effort: Effort,
+    format: Format,
     chunk: &Chunk<'_>,
     raw: &[u8],
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
-) -> bool {
-    let Some(format) = Format::of(chunk.dtype) else { return false };
-    if !raw.len().is_multiple_of(format.bytes()) || chunk.base.is_some_and(|base| base.len() != raw.len()) {
-        return false;
-    }
-    if chunk.base == Some(raw) {
-        out.push(flags::EQUAL);
-        return true;
-    }
+) {
     let plan = match chunk.base {
         Some(base) => plan_delta(isa, format, raw, base, scratch),
         None => plan_solo(isa, format, raw, scratch),
@@ -95,7 +108,6 @@ pub fn encode(
     };
     write_tables(&plan.map, counts, effort.table_bits(), writer, &mut scratch.table);
     write_words(isa, &plan, effort.table_bits(), scratch, out);
-    true
 }
 
 fn plan_delta(isa: Isa, format: Format, raw: &[u8], base: &[u8], scratch: &mut Scratch) -> Plan {

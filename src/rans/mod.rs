@@ -26,6 +26,8 @@ mod model;
 mod parts;
 mod side;
 mod table;
+#[cfg(test)]
+mod tests;
 mod token;
 
 pub use decode::decode;
@@ -61,6 +63,11 @@ pub struct Chunk<'a> {
 }
 
 impl Chunk<'_> {
+    /// Tells whether the base, if there is one, is as long as the chunk.
+    fn fits(&self, bytes: usize) -> bool {
+        self.base.is_none_or(|base| base.len() == bytes)
+    }
+
     /// Where the chunk lies among the rows of its tensor.
     fn grid(&self, elements: usize) -> Grid {
         let row_len = usize::try_from(self.row_len).unwrap_or(0);
@@ -134,8 +141,10 @@ fn lanes_of(elements: usize) -> usize {
 
 /// Values of a payload's first byte.
 mod flags {
-    /// The chunk equals its base; nothing follows. Otherwise the byte is a sum of the others.
+    /// The chunk equals its base; nothing follows. Apart from this and the next, the byte is a sum.
     pub(super) const EQUAL: u8 = 0;
+    /// The chunk's bytes follow as they are.
+    pub(super) const STORED: u8 = 16;
     /// Tables and words follow.
     pub(super) const CODED: u8 = 1;
     /// Row and column scales are there.
