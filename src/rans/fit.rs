@@ -84,8 +84,8 @@ impl Sums {
     }
 }
 
-/// Slope that is added to every sum: about that of four elements.
-const HOLD: i64 = 4 * 2048;
+/// Slope that is added to every sum: that of about a hundred elements whose changes are large.
+const HOLD: i64 = 96 * 2048;
 
 /// Fits class scales alone.
 pub(super) fn fit_classes(parts: &Parts, link: &Link) -> [i8; CLASSES] {
@@ -105,11 +105,11 @@ pub(super) fn fit_classes(parts: &Parts, link: &Link) -> [i8; CLASSES] {
     out
 }
 
-/// Runs of 64 elements, about one in eight, spread so that they do not follow the rows.
+/// Runs of 64 elements, about one in sixteen, spread so that they do not follow the rows.
 pub(super) fn sample(elements: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let runs = elements.div_ceil(64);
     (0..runs)
-        .filter(move |&run| runs <= 64 || (run as u32).wrapping_mul(0x9E37_79B1) >> 29 == 0)
+        .filter(move |&run| runs <= 64 || (run as u32).wrapping_mul(0x9E37_79B1) >> 28 == 0)
         .map(move |run| run * 64..(run * 64 + 64).min(elements))
 }
 
