@@ -2,7 +2,7 @@
 //!
 //! `BitX` XORs the elements with those of the base first. The layout is in `docs/codecs/planes.md`.
 
-use super::workspace::ZstdContexts;
+use super::workspace::{Effort, ZstdContexts, keep_smaller};
 use super::{ChunkView, Codec, CodecError, CodecId, EncodeOptions, Workspace};
 use crate::dtype::DType;
 use crate::kernel::{Isa, Layout};
@@ -139,7 +139,6 @@ fn head(mode: Mode, length: usize) -> [u8; HEAD_BYTES] {
 }
 
 fn encode_plane(level: i32, plane: &[u8], zstd: &mut ZstdContexts, out: &mut Vec<u8>) {
-    let start = out.len();
     if let Some((first, rest)) = plane.split_first()
         && rest.iter().all(|byte| byte == first)
     {
@@ -147,17 +146,70 @@ fn encode_plane(level: i32, plane: &[u8], zstd: &mut ZstdContexts, out: &mut Vec
         out.push(*first);
         return;
     }
+    let start = out.len();
     out.extend_from_slice(&[0; HEAD_BYTES]);
-    let mut mode = Mode::Zstd;
-    if !zstd.compress(level, plane, out) || out.len() - start - HEAD_BYTES >= plane.len() {
-        out.truncate(start + HEAD_BYTES);
+    let length = compress_plane(level, plane, zstd, out);
+    let mode = if length < plane.len() {
+        Mode::Zstd
+    } else {
+        Mode::Raw
+    };
+    if mode == Mode::Raw {
         out.extend_from_slice(plane);
-        mode = Mode::Raw;
     }
-    let head = head(mode, out.len() - start - HEAD_BYTES);
     if let Some(place) = out.get_mut(start..start + HEAD_BYTES) {
-        place.copy_from_slice(&head);
+        place.copy_from_slice(&head(mode, length));
     }
+}
+
+/// The levels for which [`Effort::Literals`] does, being faster and on weights also smaller.
+const EASY_LEVEL: i32 = 3;
+
+/// Appends the smallest frame of the plane and returns its length; appends nothing, and returns the
+/// plane's length, if no frame is smaller than the plane.
+fn compress_plane(level: i32, plane: &[u8], zstd: &mut ZstdContexts, out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    let mut length = plane.len();
+    let random = looks_random(plane);
+    if !random {
+        let literals = |out: &mut Vec<u8>| zstd.compress(Effort::Literals, plane, out);
+        length = keep_smaller(out, start, length, literals);
+    }
+    let harder = level > EASY_LEVEL && !random;
+    if harder
+        || zstd
+            .repeats_length(plane, out)
+            .is_some_and(|repeats| repeats < length)
+    {
+        let effort = Effort::LongRepeats(level);
+        length = keep_smaller(out, start, length, |out| zstd.compress(effort, plane, out));
+    }
+    length
+}
+
+/// Bytes of each of the four samples by which a plane is judged.
+const SAMPLE_BYTES: usize = 4096;
+
+/// Tells from samples whether a plane's bytes are so evenly spread that Huffman's code cannot save the
+/// 1.6 % below which zstd does not use it. It may have repeats all the same.
+///
+/// The measure is how often two bytes are equal: 1 in 2^h for an entropy of at least h bits a byte
+/// (Renyi's of order 2 is never above Shannon's), here 7.9. In integers, so that every machine agrees.
+fn looks_random(plane: &[u8]) -> bool {
+    if plane.len() < 4 * SAMPLE_BYTES {
+        return false;
+    }
+    let mut counts = [0u64; 256];
+    for quarter in plane.chunks_exact(plane.len() / 4) {
+        for byte in quarter.iter().take(SAMPLE_BYTES) {
+            if let Some(count) = counts.get_mut(usize::from(*byte)) {
+                *count += 1;
+            }
+        }
+    }
+    let total: u64 = counts.iter().sum();
+    let equal: u64 = counts.iter().map(|count| count * count).sum::<u64>() - total;
+    equal * 239 < total * (total - 1)
 }
 
 fn decode(

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, ResetDirective, compress_bound};
 
 use super::CodecError;
 
@@ -24,26 +24,60 @@ pub(super) struct ZstdContexts {
     decompressor: Option<DCtx<'static>>,
 }
 
+/// How hard zstd looks for repeats.
+#[derive(Clone, Copy)]
+pub(super) enum Effort {
+    /// As the level says.
+    Level(i32),
+    /// As the level says, but nothing shorter than 7 bytes, where the level can do without. Chance
+    /// repeats in a plane cost more to code than the literals that they replace.
+    LongRepeats(i32),
+    /// Hardly at all: runs and what a table of 512 places finds. Nearly all gain is that of Huffman's code.
+    Literals,
+}
+
 impl ZstdContexts {
     /// Appends one zstd frame of `raw` to `out`; returns false, with `out` as it was, if zstd failed.
-    pub(super) fn compress(&mut self, level: i32, raw: &[u8], out: &mut Vec<u8>) -> bool {
+    pub(super) fn compress(&mut self, effort: Effort, raw: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
         out.resize(start + compress_bound(raw.len()), 0);
         let target = out.get_mut(start..).unwrap_or_default();
-        let written = self.compress_to(level, raw, target);
+        let written = self.compress_to(effort, raw, target);
         out.truncate(start + written.unwrap_or(0));
         written.is_some()
     }
 
-    fn compress_to(&mut self, level: i32, raw: &[u8], target: &mut [u8]) -> Option<usize> {
+    fn compress_to(&mut self, effort: Effort, raw: &[u8], target: &mut [u8]) -> Option<usize> {
+        use CParameter::{CompressionLevel, HashLog, MinMatch, Strategy};
+        let parameters: &[CParameter] = match effort {
+            Effort::Level(level) => &[CompressionLevel(level)],
+            Effort::LongRepeats(level) => &[CompressionLevel(level), MinMatch(7)],
+            Effort::Literals => &[
+                CompressionLevel(1),
+                Strategy(zstd::zstd_safe::Strategy::ZSTD_fast),
+                MinMatch(7),
+                HashLog(9),
+            ],
+        };
         let context = match &mut self.compressor {
             Some(context) => context,
             slot => slot.insert(CCtx::try_create()?),
         };
-        context
-            .set_parameter(CParameter::CompressionLevel(level))
-            .ok()?;
+        context.reset(ResetDirective::SessionAndParameters).ok()?;
+        for parameter in parameters {
+            context.set_parameter(*parameter).ok()?;
+        }
         context.compress2(target, raw).ok()
+    }
+
+    /// Returns the bytes that `raw` takes when only repeats are coded and no literals, which zstd finds
+    /// out at several GB/s. `out` serves as scratch and stays as it is.
+    pub(super) fn repeats_length(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+        let start = out.len();
+        let done = self.compress(Effort::Level(-7), raw, out);
+        let length = out.len() - start;
+        out.truncate(start);
+        done.then_some(length)
     }
 
     /// Decodes one zstd frame that must fill `out` exactly.
@@ -59,6 +93,27 @@ impl ZstdContexts {
         } else {
             Err(CodecError::Truncated)
         }
+    }
+}
+
+/// Replaces `out[start..]`, which counts as `length` bytes, by what `encode` appends, if that is smaller.
+///
+/// Returns the length of the smaller one. Where `encode` returns false, what it appended is dropped.
+pub(super) fn keep_smaller(
+    out: &mut Vec<u8>,
+    start: usize,
+    length: usize,
+    encode: impl FnOnce(&mut Vec<u8>) -> bool,
+) -> usize {
+    let end = out.len();
+    let done = encode(out);
+    let new_length = out.len() - end;
+    if done && new_length < length {
+        out.drain(start..end);
+        new_length
+    } else {
+        out.truncate(end);
+        length
     }
 }
 
