@@ -4,7 +4,12 @@
 //! `ZIPLLM_FAMILY=DIR`, a directory of model directories, and `ZIPLLM_BASE=NAME`, one of them, it first prints a table
 //! of every model coded against that base, whole files of the same names and shapes.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, clippy::cast_precision_loss)]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_precision_loss
+)]
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -34,10 +39,15 @@ fn normal(i: u64) -> f32 {
 fn weights(change: f32) -> (Vec<u8>, Vec<u8>) {
     const ROW: u64 = 1024;
     let bf16 = |x: f32| (((x.to_bits() + 0x8000) >> 16) as u16).to_le_bytes();
-    let scale = |i: u64| (0.4 * normal(i / ROW + (1 << 50)) + 0.4 * normal(i % ROW + (1 << 51))).exp2();
+    let scale =
+        |i: u64| (0.4 * normal(i / ROW + (1 << 50)) + 0.4 * normal(i % ROW + (1 << 51))).exp2();
     let base = (0..CHUNK as u64 / 2).map(|i| 0.02 * normal(i));
-    let tuned = (0..CHUNK as u64 / 2).map(|i| 0.02 * (normal(i) + change * scale(i) * normal(i + (1 << 40))));
-    (tuned.flat_map(bf16).collect(), base.flat_map(bf16).collect())
+    let tuned = (0..CHUNK as u64 / 2)
+        .map(|i| 0.02 * (normal(i) + change * scale(i) * normal(i + (1 << 40))));
+    (
+        tuned.flat_map(bf16).collect(),
+        base.flat_map(bf16).collect(),
+    )
 }
 
 fn generated(criterion: &mut Criterion) {
@@ -51,15 +61,31 @@ fn generated(criterion: &mut Criterion) {
 fn compare(criterion: &mut Criterion, name: &str, raw: &[u8], base: Option<&[u8]>) {
     let mut group = criterion.benchmark_group(name);
     group.throughput(Throughput::Bytes(raw.len() as u64));
-    let view = ChunkView { dtype: DType::Bf16, row_len: 1024, first_element: 0, base };
-    let chunk = Chunk { dtype: DType::Bf16, row_len: 1024, first_element: 0, base };
+    let view = ChunkView {
+        dtype: DType::Bf16,
+        row_len: 1024,
+        first_element: 0,
+        base,
+    };
+    let chunk = Chunk {
+        dtype: DType::Bf16,
+        row_len: 1024,
+        first_element: 0,
+        base,
+    };
     let (mut ws, mut scratch) = (Workspace::default(), Scratch::default());
     let (mut payload, mut out) = (Vec::new(), vec![0; raw.len()]);
     let old = find(CodecId(if base.is_some() { 3 } else { 2 })).unwrap();
     group.bench_function(format!("encode/{}", old.name()), |bencher| {
         bencher.iter(|| {
             payload.clear();
-            old.encode(&EncodeOptions::default(), &view, black_box(raw), &mut ws, &mut payload);
+            old.encode(
+                &EncodeOptions::default(),
+                &view,
+                black_box(raw),
+                &mut ws,
+                &mut payload,
+            );
         });
     });
     group.bench_function(format!("decode/{}", old.name()), |bencher| {
@@ -70,12 +96,21 @@ fn compare(criterion: &mut Criterion, name: &str, raw: &[u8], base: Option<&[u8]
             group.bench_function(format!("encode/{isa:?}-{effort:?}"), |bencher| {
                 bencher.iter(|| {
                     payload.clear();
-                    rans::encode(isa, effort, &chunk, black_box(raw), &mut scratch, &mut payload);
+                    rans::encode(
+                        isa,
+                        effort,
+                        &chunk,
+                        black_box(raw),
+                        &mut scratch,
+                        &mut payload,
+                    );
                 });
             });
             if effort == Effort::Default {
                 group.bench_function(format!("decode/{isa:?}"), |bencher| {
-                    bencher.iter(|| rans::decode(isa, &chunk, black_box(&payload), &mut out, &mut scratch));
+                    bencher.iter(|| {
+                        rans::decode(isa, &chunk, black_box(&payload), &mut out, &mut scratch)
+                    });
                 });
             }
         }
@@ -91,8 +126,18 @@ fn tensors(model: &Path) -> BTreeMap<String, Tensor> {
     let file = std::fs::read(model.join("model.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
     let bf16 = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
-        let row_len = if view.shape().len() < 2 { 0 } else { view.shape()[view.shape().len() - 1] as u64 };
-        (name, Tensor { row_len, bytes: view.data().to_vec() })
+        let row_len = if view.shape().len() < 2 {
+            0
+        } else {
+            view.shape()[view.shape().len() - 1] as u64
+        };
+        (
+            name,
+            Tensor {
+                row_len,
+                bytes: view.data().to_vec(),
+            },
+        )
     };
     tensors.tensors().into_iter().map(bf16).collect()
 }
@@ -107,7 +152,12 @@ struct Row {
 
 impl Row {
     /// Codes one chunk three times and keeps the shortest times.
-    fn add(&mut self, raw: &[u8], mut encode: impl FnMut(&mut Vec<u8>), mut decode: impl FnMut(&[u8], &mut [u8])) {
+    fn add(
+        &mut self,
+        raw: &[u8],
+        mut encode: impl FnMut(&mut Vec<u8>),
+        mut decode: impl FnMut(&[u8], &mut [u8]),
+    ) {
         let (mut payload, mut out) = (Vec::new(), vec![0; raw.len()]);
         let mut best = [f64::MAX; 2];
         for _ in 0..3 {
@@ -128,14 +178,24 @@ impl Row {
     fn print(&self, what: &str, all: usize, coded: usize) {
         let speed = |seconds: f64| coded as f64 / 1e9 / seconds;
         let ratio = self.stored as f64 / all as f64;
-        println!("    {what:20} ratio {ratio:.4}  encode {:.2} GB/s  decode {:.2} GB/s", speed(self.encode), speed(self.decode));
+        println!(
+            "    {what:20} ratio {ratio:.4}  encode {:.2} GB/s  decode {:.2} GB/s",
+            speed(self.encode),
+            speed(self.decode)
+        );
     }
 }
 
 fn family() {
-    let (Ok(root), Ok(base)) = (std::env::var("ZIPLLM_FAMILY"), std::env::var("ZIPLLM_BASE")) else { return };
+    let (Ok(root), Ok(base)) = (std::env::var("ZIPLLM_FAMILY"), std::env::var("ZIPLLM_BASE"))
+    else {
+        return;
+    };
     let root = Path::new(&root);
-    let mut models: Vec<_> = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut models: Vec<_> = std::fs::read_dir(root)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     models.sort();
     let base_tensors = tensors(&root.join(&base));
     for model in models {
@@ -158,16 +218,29 @@ fn table(model: &BTreeMap<String, Tensor>, base: Option<&BTreeMap<String, Tensor
     let all = model.values().map(|tensor| tensor.bytes.len()).sum();
     let mut coded = 0;
     for (name, tensor) in model {
-        let base = base.and_then(|base| base.get(name)).filter(|base| base.bytes.len() == tensor.bytes.len());
+        let base = base
+            .and_then(|base| base.get(name))
+            .filter(|base| base.bytes.len() == tensor.bytes.len());
         if base.is_some_and(|base| base.bytes == tensor.bytes) {
             continue;
         }
         coded += tensor.bytes.len();
         for (number, raw) in tensor.bytes.chunks(CHUNK).enumerate() {
             let base = base.map(|base| &base.bytes[number * CHUNK..number * CHUNK + raw.len()]);
-            let (dtype, row_len, first_element) = (DType::Bf16, tensor.row_len, (number * CHUNK / 2) as u64);
-            let view = ChunkView { dtype, row_len, first_element, base };
-            let chunk = Chunk { dtype, row_len, first_element, base };
+            let (dtype, row_len, first_element) =
+                (DType::Bf16, tensor.row_len, (number * CHUNK / 2) as u64);
+            let view = ChunkView {
+                dtype,
+                row_len,
+                first_element,
+                base,
+            };
+            let chunk = Chunk {
+                dtype,
+                row_len,
+                first_element,
+                base,
+            };
             for ((_, way), row) in ways.iter().zip(&mut rows) {
                 match *way {
                     None => {
@@ -175,16 +248,40 @@ fn table(model: &BTreeMap<String, Tensor>, base: Option<&BTreeMap<String, Tensor
                         let ws = std::cell::RefCell::new(&mut ws);
                         row.add(
                             raw,
-                            |out| codec.encode(&EncodeOptions::default(), &view, raw, &mut ws.borrow_mut(), out),
-                            |payload, out| codec.decode(&[], &view, payload, out, &mut ws.borrow_mut()).unwrap(),
+                            |out| {
+                                codec.encode(
+                                    &EncodeOptions::default(),
+                                    &view,
+                                    raw,
+                                    &mut ws.borrow_mut(),
+                                    out,
+                                )
+                            },
+                            |payload, out| {
+                                codec
+                                    .decode(&[], &view, payload, out, &mut ws.borrow_mut())
+                                    .unwrap()
+                            },
                         );
                     }
                     Some((isa, effort)) => {
                         let scratch = std::cell::RefCell::new(&mut scratch);
                         row.add(
                             raw,
-                            |out| rans::encode(isa, effort, &chunk, raw, &mut scratch.borrow_mut(), out),
-                            |payload, out| rans::decode(isa, &chunk, payload, out, &mut scratch.borrow_mut()).unwrap(),
+                            |out| {
+                                rans::encode(
+                                    isa,
+                                    effort,
+                                    &chunk,
+                                    raw,
+                                    &mut scratch.borrow_mut(),
+                                    out,
+                                )
+                            },
+                            |payload, out| {
+                                rans::decode(isa, &chunk, payload, out, &mut scratch.borrow_mut())
+                                    .unwrap()
+                            },
                         );
                     }
                 }

@@ -27,7 +27,14 @@ impl Codec for Delta {
         ws: &mut Workspace,
         out: &mut Vec<u8>,
     ) {
-        rans::encode(Isa::detect(), options.effort, &chunk(view), raw, &mut ws.rans, out);
+        rans::encode(
+            Isa::detect(),
+            options.effort,
+            &chunk(view),
+            raw,
+            &mut ws.rans,
+            out,
+        );
     }
 
     fn decode(
@@ -38,12 +45,23 @@ impl Codec for Delta {
         out: &mut [u8],
         ws: &mut Workspace,
     ) -> Result<(), CodecError> {
-        Ok(rans::decode(Isa::detect(), &chunk(view), payload, out, &mut ws.rans)?)
+        Ok(rans::decode(
+            Isa::detect(),
+            &chunk(view),
+            payload,
+            out,
+            &mut ws.rans,
+        )?)
     }
 }
 
 fn chunk<'a>(view: &ChunkView<'a>) -> Chunk<'a> {
-    Chunk { dtype: view.dtype, row_len: view.row_len, first_element: view.first_element, base: view.base }
+    Chunk {
+        dtype: view.dtype,
+        row_len: view.row_len,
+        first_element: view.first_element,
+        base: view.base,
+    }
 }
 
 impl From<rans::Bad> for CodecError {

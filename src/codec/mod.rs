@@ -88,8 +88,14 @@ pub trait Codec: Sync {
 }
 
 /// Every codec of the format; the ids are the rows' numbers in `docs/format.md`.
-pub static REGISTRY: [&dyn Codec; 6] =
-    [&raw::Raw, &zstd::Zstd, &planes::Solo, &planes::BitX, &delta::Delta, &solo_rans::SoloRans];
+pub static REGISTRY: [&dyn Codec; 6] = [
+    &raw::Raw,
+    &zstd::Zstd,
+    &planes::Solo,
+    &planes::BitX,
+    &delta::Delta,
+    &solo_rans::SoloRans,
+];
 
 /// Returns the codec with this id, if this build has it.
 pub fn find(id: CodecId) -> Option<&'static dyn Codec> {

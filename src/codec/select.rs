@@ -20,7 +20,10 @@ pub struct EncodeOptions {
 
 impl Default for EncodeOptions {
     fn default() -> Self {
-        Self { zstd_level: 3, effort: Effort::Default }
+        Self {
+            zstd_level: 3,
+            effort: Effort::Default,
+        }
     }
 }
 

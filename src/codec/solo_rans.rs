@@ -27,7 +27,14 @@ impl Codec for SoloRans {
         ws: &mut Workspace,
         out: &mut Vec<u8>,
     ) {
-        rans::encode(Isa::detect(), options.effort, &chunk(view), raw, &mut ws.rans, out);
+        rans::encode(
+            Isa::detect(),
+            options.effort,
+            &chunk(view),
+            raw,
+            &mut ws.rans,
+            out,
+        );
     }
 
     fn decode(
@@ -38,10 +45,21 @@ impl Codec for SoloRans {
         out: &mut [u8],
         ws: &mut Workspace,
     ) -> Result<(), CodecError> {
-        Ok(rans::decode(Isa::detect(), &chunk(view), payload, out, &mut ws.rans)?)
+        Ok(rans::decode(
+            Isa::detect(),
+            &chunk(view),
+            payload,
+            out,
+            &mut ws.rans,
+        )?)
     }
 }
 
 fn chunk(view: &ChunkView<'_>) -> Chunk<'static> {
-    Chunk { dtype: view.dtype, row_len: view.row_len, first_element: view.first_element, base: None }
+    Chunk {
+        dtype: view.dtype,
+        row_len: view.row_len,
+        first_element: view.first_element,
+        base: None,
+    }
 }

@@ -101,8 +101,18 @@ fn ids_and_names() {
         .iter()
         .map(|codec| (codec.id().0, codec.name()))
         .collect();
-    assert_eq!(rows, [(0, "raw"), (1, "zstd"), (2, "solo"), (3, "bitx")]);
-    assert!(find(CodecId(4)).is_none());
+    assert_eq!(
+        rows,
+        [
+            (0, "raw"),
+            (1, "zstd"),
+            (2, "solo"),
+            (3, "bitx"),
+            (4, "delta"),
+            (5, "solo-rans")
+        ]
+    );
+    assert!(find(CodecId(6)).is_none());
 }
 
 #[test]

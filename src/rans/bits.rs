@@ -11,7 +11,11 @@ pub(super) struct BitWriter<'a> {
 
 impl<'a> BitWriter<'a> {
     pub(super) fn new(out: &'a mut Vec<u8>) -> Self {
-        Self { out, held: 0, count: 0 }
+        Self {
+            out,
+            held: 0,
+            count: 0,
+        }
     }
 
     /// Appends the low `count` (at most 32) bits of `value`.
@@ -42,7 +46,11 @@ pub(super) struct BitReader<'a> {
 
 impl<'a> BitReader<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, held: 0, count: 0 }
+        Self {
+            bytes,
+            held: 0,
+            count: 0,
+        }
     }
 
     /// Takes `count` (at most 32) bits.
@@ -61,7 +69,11 @@ impl<'a> BitReader<'a> {
 
     /// Returns the bytes after the field that was read last; the bits up to there must be zero.
     pub(super) fn rest(self) -> Result<&'a [u8], Bad> {
-        if self.held == 0 { Ok(self.bytes) } else { Err(Bad::Malformed("padding bits")) }
+        if self.held == 0 {
+            Ok(self.bytes)
+        } else {
+            Err(Bad::Malformed("padding bits"))
+        }
     }
 }
 
@@ -71,10 +83,20 @@ mod tests {
 
     #[test]
     fn fields_come_back() {
-        let fields = [(0u32, 1), (1, 1), (0x7FF, 11), (0, 0), (0xFFFF_FFFF, 32), (5, 3), (0x1234_5678, 31)];
+        let fields = [
+            (0u32, 1),
+            (1, 1),
+            (0x7FF, 11),
+            (0, 0),
+            (0xFFFF_FFFF, 32),
+            (5, 3),
+            (0x1234_5678, 31),
+        ];
         let mut bytes = Vec::new();
         let mut writer = BitWriter::new(&mut bytes);
-        fields.iter().for_each(|&(value, count)| writer.put(value, count));
+        for (value, count) in fields {
+            writer.put(value, count);
+        }
         writer.finish();
         let mut reader = BitReader::new(&bytes);
         for (value, count) in fields {

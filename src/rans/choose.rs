@@ -27,10 +27,21 @@ pub(super) enum Choice {
 }
 
 /// Chooses the contexts of the chunk whose parts are in `scratch`; `classes` tells whether it has a base.
-pub(super) fn choose(isa: Isa, effort: Effort, grid: Grid, link: &Link, classes: bool, scratch: &mut Scratch) -> Choice {
+pub(super) fn choose(
+    isa: Isa,
+    effort: Effort,
+    grid: Grid,
+    link: &Link,
+    classes: bool,
+    scratch: &mut Scratch,
+) -> Choice {
     let elements = scratch.parts.tokens.len();
     let rows = grid.rows(elements);
-    if effort == Effort::Fast || rows < LEAST_SIDE || grid.row_len < LEAST_SIDE || elements < LEAST_ELEMENTS {
+    if effort == Effort::Fast
+        || rows < LEAST_SIDE
+        || grid.row_len < LEAST_SIDE
+        || elements < LEAST_ELEMENTS
+    {
         return Choice::Plain(plain(&mut scratch.parts, false));
     }
     let (scales, scaled, side) = scaled(isa, effort, grid, link, classes, scratch);
@@ -67,7 +78,12 @@ fn plain(parts: &mut Parts, sampled: bool) -> Merged<CLASSES> {
             *count = (u64::from(*count) * elements / seen) as u32;
         }
     } else {
-        count(&parts.tokens, &parts.classes, &mut parts.counts);
+        count(
+            &parts.tokens,
+            &parts.classes,
+            &mut parts.tables,
+            &mut parts.counts,
+        );
     }
     merge::<CLASSES>(&parts.counts, MOST_CONTEXTS)
 }
@@ -82,7 +98,11 @@ fn scaled(
     scratch: &mut Scratch,
 ) -> (Scales, Merged<64>, Vec<u8>) {
     let parts = &mut scratch.parts;
-    let class = if classes { fit::fit_classes(parts, link) } else { [64; CLASSES] };
+    let class = if classes {
+        fit::fit_classes(parts, link)
+    } else {
+        [64; CLASSES]
+    };
     let sweeps = match (classes, effort) {
         (false, _) => 1,
         (true, Effort::Max) => 6,
@@ -92,7 +112,12 @@ fn scaled(
     let bins = BinMap(std::array::from_fn(|bin| bin as u8));
     scratch.ctx.resize(parts.tokens.len(), 0);
     contexts(isa, grid, &scales, &parts.classes, &bins, &mut scratch.ctx);
-    count(&parts.tokens, &scratch.ctx, &mut parts.counts);
+    count(
+        &parts.tokens,
+        &scratch.ctx,
+        &mut parts.tables,
+        &mut parts.counts,
+    );
     let merged = merge::<64>(&parts.counts, MOST_CONTEXTS);
     let mut side = Vec::new();
     side::write([&scales.rows, &scales.columns], &mut side);
@@ -100,11 +125,15 @@ fn scaled(
 }
 
 /// Counts tokens by bin.
-fn count(tokens: &[u8], bins: &[u8], counts: &mut Vec<Counts>) {
+fn count(tokens: &[u8], bins: &[u8], tables: &mut Vec<u32>, counts: &mut Vec<Counts>) {
+    const CELLS: usize = 64 * TOKENS;
     // Neighbours are often alike: two tables keep one count from waiting for the last.
-    let mut tables = vec![[0u32; 64 * TOKENS]; 2];
+    tables.clear();
+    tables.resize(2 * CELLS, 0);
     counts.resize(64, [0; TOKENS]);
-    let [even, odd] = tables.as_mut_slice() else { return };
+    let ([even, odd], _) = tables.as_chunks_mut::<CELLS>() else {
+        return;
+    };
     let index = |token: u8, bin: u8| (usize::from(bin & 63) << 8) | usize::from(token);
     let (tokens, last_token) = tokens.as_chunks::<2>();
     let (bins, last_bin) = bins.as_chunks::<2>();
@@ -122,7 +151,14 @@ fn count(tokens: &[u8], bins: &[u8], counts: &mut Vec<Counts>) {
 }
 
 /// Writes each element's context under `scales`.
-pub(super) fn contexts(isa: Isa, grid: Grid, scales: &Scales, classes: &[u8], map: &BinMap<64>, out: &mut [u8]) {
+pub(super) fn contexts(
+    isa: Isa,
+    grid: Grid,
+    scales: &Scales,
+    classes: &[u8],
+    map: &BinMap<64>,
+    out: &mut [u8],
+) {
     for (start, end, row, column) in grid.runs(0, out.len()) {
         let run = RunScales {
             class: &scales.class,
@@ -132,4 +168,3 @@ pub(super) fn contexts(isa: Isa, grid: Grid, scales: &Scales, classes: &[u8], ma
         isa.scaled_contexts(&classes[start..end], &run, &map.0, &mut out[start..end]);
     }
 }
-

@@ -19,7 +19,13 @@ enum Contexts {
 }
 
 /// Decodes `payload` into `out`; any bytes may be passed.
-pub fn decode(isa: Isa, chunk: &Chunk<'_>, payload: &[u8], out: &mut [u8], scratch: &mut Scratch) -> Result<(), Bad> {
+pub fn decode(
+    isa: Isa,
+    chunk: &Chunk<'_>,
+    payload: &[u8],
+    out: &mut [u8],
+    scratch: &mut Scratch,
+) -> Result<(), Bad> {
     let (&kind, rest) = payload.split_first().ok_or(Bad::Truncated)?;
     if kind == flags::STORED {
         return copy(rest, out);
@@ -29,18 +35,50 @@ pub fn decode(isa: Isa, chunk: &Chunk<'_>, payload: &[u8], out: &mut [u8], scrat
     }
     if kind == flags::EQUAL {
         out.copy_from_slice(chunk.base.ok_or(Bad::Base)?);
-        return if rest.is_empty() { Ok(()) } else { Err(Bad::Trailing) };
+        return if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Bad::Trailing)
+        };
     }
     let format = Format::of(chunk.dtype).ok_or(Bad::Malformed("element type"))?;
     let size = format.bytes();
     if !out.len().is_multiple_of(size) {
         return Err(Bad::Malformed("length"));
     }
-    let stream = Stream::parse(format, chunk, kind, rest, out.len() / size, &mut scratch.table)?;
+    let stream = Stream::parse(
+        format,
+        chunk,
+        kind,
+        rest,
+        out.len() / size,
+        &mut scratch.table,
+    )?;
     match size {
-        1 | 2 => stream.run(isa, chunk.base, out, &mut scratch.ctx, &mut scratch.codes16, &scratch.table),
-        4 => stream.run(isa, chunk.base, out, &mut scratch.ctx, &mut scratch.codes32, &scratch.table),
-        _ => stream.run(isa, chunk.base, out, &mut scratch.ctx, &mut scratch.codes64, &scratch.table),
+        1 | 2 => stream.run(
+            isa,
+            chunk.base,
+            out,
+            &mut scratch.ctx,
+            &mut scratch.codes16,
+            &scratch.table,
+        ),
+        4 => stream.run(
+            isa,
+            chunk.base,
+            out,
+            &mut scratch.ctx,
+            &mut scratch.codes32,
+            &scratch.table,
+        ),
+        _ => stream.run(
+            isa,
+            chunk.base,
+            out,
+            &mut scratch.ctx,
+            &mut scratch.codes64,
+            &scratch.table,
+        ),
     }
 }
 
@@ -77,7 +115,8 @@ impl<'a> Stream<'a> {
         decoder: &mut Vec<u32>,
     ) -> Result<Self, Bad> {
         let delta = chunk.base.is_some();
-        let known = flags::CODED | flags::SCALED | flags::FINE_TABLE | if delta { flags::FINE } else { 0 };
+        let known =
+            flags::CODED | flags::SCALED | flags::FINE_TABLE | if delta { flags::FINE } else { 0 };
         if kind & flags::CODED == 0 || kind & !known != 0 {
             return Err(Bad::Malformed("kind"));
         }
@@ -91,7 +130,11 @@ impl<'a> Stream<'a> {
             return Err(Bad::Malformed("window"));
         };
         let grid = chunk.grid(elements);
-        let scales = if kind & flags::SCALED == 0 { None } else { Some(read_scales(delta, grid, elements, &mut rest)?) };
+        let scales = if kind & flags::SCALED == 0 {
+            None
+        } else {
+            Some(read_scales(delta, grid, elements, &mut rest)?)
+        };
         let mut reader = BitReader::new(rest);
         let (contexts, count) = match scales {
             Some(scales) => {
@@ -104,10 +147,17 @@ impl<'a> Stream<'a> {
             }
             None => (Contexts::Plain([0; CLASSES]), 1),
         };
-        let table_bits = if kind & flags::FINE_TABLE == 0 { 11 } else { 12 };
+        let table_bits = if kind & flags::FINE_TABLE == 0 {
+            11
+        } else {
+            12
+        };
         decoder.clear();
         for _ in 0..count {
-            table::lay_out_decoder(&table::read(&mut reader, map.alphabet, table_bits)?, decoder);
+            table::lay_out_decoder(
+                &table::read(&mut reader, map.alphabet, table_bits)?,
+                decoder,
+            );
         }
         let rest = reader.rest()?;
         let mut states = [LOW; LANES];
@@ -121,7 +171,16 @@ impl<'a> Stream<'a> {
             words
         };
         let top = u32::from(window);
-        Ok(Self { format, grid, top, map, contexts, table_bits, states, words })
+        Ok(Self {
+            format,
+            grid,
+            top,
+            map,
+            contexts,
+            table_bits,
+            states,
+            words,
+        })
     }
 
     fn run<W: Word>(
@@ -137,15 +196,31 @@ impl<'a> Stream<'a> {
         codes.resize(BLOCK, W::default());
         let size = self.format.bytes();
         let lanes = lanes_of(out.len() / size);
-        let coder = Coder { table: decoder, table_bits: self.table_bits, map: &self.map, planes: self.format.planes() };
+        let coder = Coder {
+            table: decoder,
+            table_bits: self.table_bits,
+            map: &self.map,
+            planes: self.format.planes(),
+        };
         let mut words = Words::new(self.words);
         for (number, out) in out.chunks_mut(BLOCK * size).enumerate() {
             let elements = out.len() / size;
             let start = number * BLOCK;
-            let base = base.and_then(|base| base.get(start * size..)).and_then(|base| base.get(..out.len()));
+            let base = base
+                .and_then(|base| base.get(start * size..))
+                .and_then(|base| base.get(..out.len()));
             let ctx = ctx.get_mut(..elements).ok_or(Bad::Truncated)?;
             let codes = codes.get_mut(..elements).ok_or(Bad::Truncated)?;
-            contexts(isa, self.format, self.top, self.grid, &self.contexts, base, start, ctx);
+            contexts(
+                isa,
+                self.format,
+                self.top,
+                self.grid,
+                &self.contexts,
+                base,
+                start,
+                ctx,
+            );
             words.decode(isa, &coder, &mut self.states[..lanes], ctx, codes)?;
             let relation = base.map_or(Relation::Solo, Relation::Delta);
             isa.apply(relation, self.format.bits, codes, out);
@@ -170,7 +245,11 @@ fn read_scales(delta: bool, grid: Grid, elements: usize, rest: &mut &[u8]) -> Re
     }
     let ([rows, columns], tail) = side::read(rest, [grid.rows(elements), grid.row_len])?;
     *rest = tail;
-    Ok(Scales { class, rows, columns })
+    Ok(Scales {
+        class,
+        rows,
+        columns,
+    })
 }
 
 /// Writes the contexts of the elements from `start` on.
@@ -197,7 +276,11 @@ fn contexts(
             classes.copy_from_slice(out);
             for (from, to, row, column) in grid.runs(start, start + out.len()) {
                 let columns = &scales.columns[column..column + (to - from)];
-                let run = RunScales { class: &scales.class, columns, row: scales.rows[row] };
+                let run = RunScales {
+                    class: &scales.class,
+                    columns,
+                    row: scales.rows[row],
+                };
                 let here = from - start..to - start;
                 isa.scaled_contexts(&classes[here.clone()], &run, map, &mut out[here]);
             }
@@ -207,7 +290,7 @@ fn contexts(
 
 /// The words of a payload, with room behind the last one so that loops need not look at every word.
 struct Words<'a> {
-    words: &'a [u8],
+    bytes: &'a [u8],
     position: usize,
     tail: [u8; TAIL],
     /// Bytes of words in the tail, once it is in use.
@@ -218,8 +301,13 @@ struct Words<'a> {
 const TAIL: usize = 2 * group_bytes(LANES, 4) + 64;
 
 impl<'a> Words<'a> {
-    fn new(words: &'a [u8]) -> Self {
-        Self { words, position: 0, tail: [0; TAIL], in_tail: None }
+    fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            position: 0,
+            tail: [0; TAIL],
+            in_tail: None,
+        }
     }
 
     fn decode<W: Word>(
@@ -232,21 +320,28 @@ impl<'a> Words<'a> {
     ) -> Result<(), Bad> {
         let mut done = 0;
         if self.in_tail.is_none() {
-            done = isa.decode(coder, states, self.words, &mut self.position, ctx, codes);
+            done = isa.decode(coder, states, self.bytes, &mut self.position, ctx, codes);
             if done == codes.len() {
                 return Ok(());
             }
-            let left = self.words.get(self.position..).ok_or(Bad::Truncated)?;
-            self.tail.get_mut(..left.len()).ok_or(Bad::Truncated)?.copy_from_slice(left);
+            let left = self.bytes.get(self.position..).ok_or(Bad::Truncated)?;
+            self.tail
+                .get_mut(..left.len())
+                .ok_or(Bad::Truncated)?
+                .copy_from_slice(left);
             self.in_tail = Some(left.len());
             self.position = 0;
         }
         let (ctx, codes) = (&ctx[done..], &mut codes[done..]);
         let more = isa.decode(coder, states, &self.tail, &mut self.position, ctx, codes);
-        if more == codes.len() { Ok(()) } else { Err(Bad::Truncated) }
+        if more == codes.len() {
+            Ok(())
+        } else {
+            Err(Bad::Truncated)
+        }
     }
 
     fn is_done(&self) -> bool {
-        self.position == self.in_tail.unwrap_or(self.words.len())
+        self.position == self.in_tail.unwrap_or(self.bytes.len())
     }
 }

@@ -43,7 +43,14 @@ struct Plan {
 ///
 /// A chunk of a dtype that the coder does not take, of a part of an element, or whose base has another length, is
 /// stored as it is.
-pub fn encode(isa: Isa, effort: Effort, chunk: &Chunk<'_>, raw: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) {
+pub fn encode(
+    isa: Isa,
+    effort: Effort,
+    chunk: &Chunk<'_>,
+    raw: &[u8],
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) {
     let start = out.len();
     let coded = match Format::of(chunk.dtype) {
         _ if chunk.base == Some(raw) => {
@@ -79,8 +86,16 @@ fn encode_elements(
     let grid = chunk.grid(raw.len() / format.bytes());
     let choice = choose(isa, effort, grid, &plan.link, plan.classes, scratch);
     let mut flags = flags::CODED | plan.flags;
-    flags |= if matches!(choice, Choice::Scaled(..)) { flags::SCALED } else { 0 };
-    flags |= if effort.table_bits() == 12 { flags::FINE_TABLE } else { 0 };
+    flags |= if matches!(choice, Choice::Scaled(..)) {
+        flags::SCALED
+    } else {
+        0
+    };
+    flags |= if effort.table_bits() == 12 {
+        flags::FINE_TABLE
+    } else {
+        0
+    };
     out.push(flags);
     out.extend_from_slice(&plan.window.to_le_bytes());
     scratch.ctx.resize(scratch.parts.tokens.len(), 0);
@@ -102,11 +117,24 @@ fn encode_elements(
             out.extend_from_slice(&side);
             writer = BitWriter::new(out);
             merged.map.write(&mut writer);
-            contexts(isa, grid, &scales, &scratch.parts.classes, &merged.map, &mut scratch.ctx);
+            contexts(
+                isa,
+                grid,
+                &scales,
+                &scratch.parts.classes,
+                &merged.map,
+                &mut scratch.ctx,
+            );
             merged.counts
         }
     };
-    write_tables(&plan.map, counts, effort.table_bits(), writer, &mut scratch.table);
+    write_tables(
+        &plan.map,
+        counts,
+        effort.table_bits(),
+        writer,
+        &mut scratch.table,
+    );
     write_words(isa, &plan, effort.table_bits(), scratch, out);
 }
 
@@ -114,18 +142,48 @@ fn plan_delta(isa: Isa, format: Format, raw: &[u8], base: &[u8], scratch: &mut S
     let top = parts::top_exponent(format, base);
     let fine = parts::fine_pays(format, raw, base);
     let map = TokenMap::delta(format, fine);
-    cut(isa, format, &map, Relation::Delta(base), top, raw, &mut scratch.parts);
+    cut(
+        isa,
+        format,
+        &map,
+        Relation::Delta(base),
+        top,
+        raw,
+        &mut scratch.parts,
+    );
     let link = fit::delta_link(parts::window_octaves(format, &scratch.parts));
     let flags = if fine { flags::FINE } else { 0 };
-    Plan { map, link, planes: format.planes(), flags, window: top as u16, classes: true }
+    Plan {
+        map,
+        link,
+        planes: format.planes(),
+        flags,
+        window: top as u16,
+        classes: true,
+    }
 }
 
 fn plan_solo(isa: Isa, format: Format, raw: &[u8], scratch: &mut Scratch) -> Plan {
     let first = parts::best_window(format, raw);
     let map = TokenMap::solo(format, first);
-    cut(isa, format, &map, Relation::Solo, 0, raw, &mut scratch.parts);
+    cut(
+        isa,
+        format,
+        &map,
+        Relation::Solo,
+        0,
+        raw,
+        &mut scratch.parts,
+    );
     let link = fit::solo_link(parts::mean_magnitude(&scratch.parts));
-    Plan { map, link, planes: format.planes(), flags: 0, window: first as u16, classes: false }
+    Plan {
+        map,
+        link,
+        planes: format.planes(),
+        flags: 0,
+        window: first as u16,
+        classes: false,
+    }
 }
 
 fn write_tables(
@@ -146,12 +204,24 @@ fn write_tables(
 }
 
 fn write_words(isa: Isa, plan: &Plan, table_bits: u32, scratch: &mut Scratch, out: &mut Vec<u8>) {
-    let coder = Coder { table: &scratch.table, table_bits, map: &plan.map, planes: plan.planes };
+    let coder = Coder {
+        table: &scratch.table,
+        table_bits,
+        map: &plan.map,
+        planes: plan.planes,
+    };
     let parts = &mut scratch.parts;
     let mut states = [LOW; super::LANES];
     let states = &mut states[..lanes_of(parts.tokens.len())];
     scratch.words.resize(coder.room(parts.tokens.len()), 0);
-    let at = isa.encode(&coder, states, &scratch.ctx, &mut parts.tokens, &mut parts.raw, &mut scratch.words);
+    let at = isa.encode(
+        &coder,
+        states,
+        &scratch.ctx,
+        &mut parts.tokens,
+        &mut parts.raw,
+        &mut scratch.words,
+    );
     out.extend(states.iter().flat_map(|x| x.to_le_bytes()));
     out.extend_from_slice(&scratch.words[at..]);
 }

@@ -5,8 +5,8 @@
 //! same scales come out on every machine.
 
 use super::Grid;
-use super::parts::Parts;
 use super::kernel::{Isa, Link, RunScales};
+use super::parts::Parts;
 use super::token::CLASSES;
 
 /// Scales of classes, rows and columns.
@@ -24,11 +24,12 @@ const STEPS: usize = 128;
 /// s = 2^((i - 40) / 8), in units of 2^-11 octaves. Below i = 23 it falls by a third a step instead of as the
 /// normal tail, since rare changes are more frequent than that.
 const MEANS: [i16; 105] = [
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 5, 7, 11, 17, 26, 39, 60, 93, 137, 190, 252, 322, 399, 480, 565,
-    653, 742, 832, 924, 1017, 1112, 1210, 1310, 1414, 1520, 1631, 1746, 1864, 1987, 2115, 2246, 2381, 2521, 2665, 2813,
-    2965, 3121, 3282, 3446, 3615, 3787, 3963, 4143, 4326, 4513, 4703, 4897, 5094, 5294, 5496, 5702, 5910, 6120, 6334,
-    6549, 6767, 6987, 7210, 7434, 7660, 7887, 8117, 8348, 8581, 8815, 9050, 9286, 9524, 9763, 10003, 10244, 10486, 10729,
-    10973, 11218, 11463, 11709, 11956, 12203, 12451, 12699, 12948, 13197, 13447, 13697, 13947, 14198, 14449,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 5, 7, 11, 17, 26, 39, 60, 93, 137, 190, 252,
+    322, 399, 480, 565, 653, 742, 832, 924, 1017, 1112, 1210, 1310, 1414, 1520, 1631, 1746, 1864,
+    1987, 2115, 2246, 2381, 2521, 2665, 2813, 2965, 3121, 3282, 3446, 3615, 3787, 3963, 4143, 4326,
+    4513, 4703, 4897, 5094, 5294, 5496, 5702, 5910, 6120, 6334, 6549, 6767, 6987, 7210, 7434, 7660,
+    7887, 8117, 8348, 8581, 8815, 9050, 9286, 9524, 9763, 10003, 10244, 10486, 10729, 10973, 11218,
+    11463, 11709, 11956, 12203, 12451, 12699, 12948, 13197, 13447, 13697, 13947, 14198, 14449,
 ];
 
 /// A step in 2^-11 octaves.
@@ -43,7 +44,9 @@ fn mean_at(step: i32) -> i32 {
 
 /// The link of differences, its window of 16 octaves raised by `octaves`.
 pub(super) fn delta_link(octaves: i32) -> Link {
-    link(octaves * 128, |step| mean_at(step + 8 * octaves) - octaves * 2048)
+    link(octaves * 128, |step| {
+        mean_at(step + 8 * octaves) - octaves * 2048
+    })
 }
 
 /// The link of words alone: scale and mean log magnitude are one, the window's middle at `middle` 2^-7 octaves.
@@ -52,7 +55,11 @@ pub(super) fn solo_link(middle: i32) -> Link {
 }
 
 fn link(offset: i32, mean: impl Fn(i32) -> i32) -> Link {
-    let mut out = Link { offset: offset as i16, mean: [0; 64], slope: [0; 64] };
+    let mut out = Link {
+        offset: offset as i16,
+        mean: [0; 64],
+        slope: [0; 64],
+    };
     for (bin, (m, s)) in out.mean.iter_mut().zip(&mut out.slope).enumerate() {
         let step = 2 * bin as i32;
         *m = i32::midpoint(mean(step), mean(step + 1)) as i16;
@@ -79,7 +86,11 @@ impl Sums {
     fn step(self, limit: i64) -> i64 {
         let numerator = 8 * self.residual;
         let denominator = (self.slope + HOLD).max(1);
-        let half = if numerator < 0 { -denominator / 2 } else { denominator / 2 };
+        let half = if numerator < 0 {
+            -denominator / 2
+        } else {
+            denominator / 2
+        };
         ((numerator + half) / denominator).clamp(-limit, limit)
     }
 }
@@ -99,7 +110,11 @@ pub(super) fn fit_classes(parts: &Parts, link: &Link) -> [i8; CLASSES] {
     let mut last = 64i8;
     for (scale, (sum, count)) in out.iter_mut().zip(sums) {
         // A class without elements is expected an octave above the one before it.
-        last = if count == 0 { last.saturating_add(8) } else { step_of(link, (sum / count) as i32) };
+        last = if count == 0 {
+            last.saturating_add(8)
+        } else {
+            step_of(link, (sum / count) as i32)
+        };
         *scale = last;
     }
     out
@@ -114,10 +129,20 @@ pub(super) fn sample(elements: usize) -> impl Iterator<Item = std::ops::Range<us
 }
 
 /// Fits row and column scales in `sweeps` passes over the chunk; classes keep theirs.
-pub(super) fn fit(isa: Isa, parts: &Parts, grid: Grid, link: &Link, class: [i8; CLASSES], sweeps: u32) -> Scales {
+pub(super) fn fit(
+    isa: Isa,
+    parts: &Parts,
+    grid: Grid,
+    link: &Link,
+    class: [i8; CLASSES],
+    sweeps: u32,
+) -> Scales {
     let elements = parts.tokens.len();
-    let mut scales =
-        Scales { class, rows: vec![0; grid.rows(elements)], columns: vec![0; grid.row_len.min(elements)] };
+    let mut scales = Scales {
+        class,
+        rows: vec![0; grid.rows(elements)],
+        columns: vec![0; grid.row_len.min(elements)],
+    };
     let mut columns = (vec![0i32; grid.row_len], vec![0u32; grid.row_len]);
     for sweep in 0..sweeps {
         columns.0.fill(0);
@@ -125,13 +150,26 @@ pub(super) fn fit(isa: Isa, parts: &Parts, grid: Grid, link: &Link, class: [i8; 
         let mut rows = vec![Sums::default(); scales.rows.len()];
         for (start, end, row, column) in grid.runs(0, elements) {
             let within = column..column + (end - start);
-            let run = RunScales { class: &scales.class, columns: &scales.columns[within.clone()], row: scales.rows[row] };
+            let run = RunScales {
+                class: &scales.class,
+                columns: &scales.columns[within.clone()],
+                row: scales.rows[row],
+            };
             let sums = (&mut columns.0[within.clone()], &mut columns.1[within]);
             let magnitudes = &parts.magnitudes[start..end];
-            let (residual, slope) = isa.residuals(magnitudes, &parts.classes[start..end], &run, link, sums);
-            rows[row] = Sums { residual: i64::from(residual), slope: i64::from(slope) };
+            let (residual, slope) =
+                isa.residuals(magnitudes, &parts.classes[start..end], &run, link, sums);
+            rows[row] = Sums {
+                residual: i64::from(residual),
+                slope: i64::from(slope),
+            };
         }
-        update(&mut scales, &rows, &columns, if sweep == 0 { 16 } else { 8 });
+        update(
+            &mut scales,
+            &rows,
+            &columns,
+            if sweep == 0 { 16 } else { 8 },
+        );
     }
     scales
 }
@@ -145,8 +183,15 @@ fn update(scales: &mut Scales, rows: &[Sums], columns: &(Vec<i32>, Vec<u32>), li
     }
     // Rows have taken up what is common to all; columns take only what is left.
     let common = all.step(limit);
-    for (scale, (&residual, &slope)) in scales.columns.iter_mut().zip(columns.0.iter().zip(&columns.1)) {
-        let sums = Sums { residual: i64::from(residual), slope: i64::from(slope) };
+    for (scale, (&residual, &slope)) in scales
+        .columns
+        .iter_mut()
+        .zip(columns.0.iter().zip(&columns.1))
+    {
+        let sums = Sums {
+            residual: i64::from(residual),
+            slope: i64::from(slope),
+        };
         let step = (sums.step(2 * limit) - common).clamp(-limit, limit);
         *scale = (i64::from(*scale) + step).clamp(-127, 127) as i8;
     }

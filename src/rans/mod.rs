@@ -11,7 +11,9 @@
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
     clippy::inline_always,
+    clippy::similar_names,
     clippy::indexing_slicing
 )]
 
@@ -72,9 +74,15 @@ impl Chunk<'_> {
     fn grid(&self, elements: usize) -> Grid {
         let row_len = usize::try_from(self.row_len).unwrap_or(0);
         if row_len == 0 {
-            return Grid { row_len: elements.max(1), column: 0 };
+            return Grid {
+                row_len: elements.max(1),
+                column: 0,
+            };
         }
-        Grid { row_len, column: (self.first_element % self.row_len) as usize }
+        Grid {
+            row_len,
+            column: (self.first_element % self.row_len) as usize,
+        }
     }
 }
 
@@ -102,7 +110,10 @@ impl Grid {
     fn runs(self, from: usize, to: usize) -> impl Iterator<Item = (usize, usize, usize, usize)> {
         let mut at = from;
         std::iter::from_fn(move || {
-            let (row, column) = ((self.column + at) / self.row_len, (self.column + at) % self.row_len);
+            let (row, column) = (
+                (self.column + at) / self.row_len,
+                (self.column + at) % self.row_len,
+            );
             let end = to.min(at + self.row_len - column);
             let run = (at < end).then_some((at, end, row, column));
             at = end;

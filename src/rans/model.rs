@@ -64,13 +64,23 @@ pub(super) fn merge<const N: usize>(bins: &[Counts], most: usize) -> Merged<N> {
             }
             continue;
         }
-        groups.push(Group { counts: *counts, bins: 1 + lead, cost: cost(counts), gain: i64::MIN });
+        groups.push(Group {
+            counts: *counts,
+            bins: 1 + lead,
+            cost: cost(counts),
+            gain: i64::MIN,
+        });
         lead = 0;
     }
     for i in 1..groups.len() {
         groups[i - 1].gain = gain(&groups[i - 1], &groups[i]);
     }
-    while let Some((best, gain)) = groups.iter().map(|g| g.gain).enumerate().max_by_key(|&(i, gain)| (gain, N - i)) {
+    while let Some((best, gain)) = groups
+        .iter()
+        .map(|g| g.gain)
+        .enumerate()
+        .max_by_key(|&(i, gain)| (gain, N - i))
+    {
         if groups.len() < 2 || (gain <= 0 && groups.len() <= most.min(CONTEXTS)) {
             break;
         }
@@ -97,7 +107,11 @@ fn join(groups: &mut Vec<Group>, at: usize) {
     left.counts = sum(&left.counts, &right.counts);
     left.bins += right.bins;
     left.cost = cost(&left.counts);
-    groups[at].gain = if at + 1 < groups.len() { gain(&groups[at], &groups[at + 1]) } else { i64::MIN };
+    groups[at].gain = if at + 1 < groups.len() {
+        gain(&groups[at], &groups[at + 1])
+    } else {
+        i64::MIN
+    };
     if at > 0 {
         groups[at - 1].gain = gain(&groups[at - 1], &groups[at]);
     }
@@ -107,10 +121,22 @@ fn finish<const N: usize>(groups: &[Group]) -> Merged<N> {
     let mut map = [0u8; N];
     let mut at = 0;
     for (context, group) in groups.iter().enumerate() {
-        let end = if context + 1 == groups.len() { N } else { at + group.bins };
+        let end = if context + 1 == groups.len() {
+            N
+        } else {
+            at + group.bins
+        };
         map[at..end].fill(context as u8);
         at = end;
     }
-    let counts = if groups.is_empty() { vec![[0; TOKENS]] } else { groups.iter().map(|g| g.counts).collect() };
-    Merged { map: BinMap(map), counts, cost: groups.iter().map(|g| g.cost).sum() }
+    let counts = if groups.is_empty() {
+        vec![[0; TOKENS]]
+    } else {
+        groups.iter().map(|g| g.counts).collect()
+    };
+    Merged {
+        map: BinMap(map),
+        counts,
+        cost: groups.iter().map(|g| g.cost).sum(),
+    }
 }

@@ -18,20 +18,48 @@ pub(super) struct Parts {
     pub(super) raw: [Vec<u16>; 4],
     /// Tokens counted by bin.
     pub(super) counts: Vec<Counts>,
+    /// Scratch for counting.
+    pub(super) tables: Vec<u32>,
 }
 
 /// Cuts every element into its parts.
-pub(super) fn cut(isa: Isa, format: Format, map: &TokenMap, relation: Relation<'_>, top: u32, raw: &[u8], parts: &mut Parts) {
+pub(super) fn cut(
+    isa: Isa,
+    format: Format,
+    map: &TokenMap,
+    relation: Relation<'_>,
+    top: u32,
+    raw: &[u8],
+    parts: &mut Parts,
+) {
     let elements = raw.len() / format.bytes();
     parts.tokens.resize(elements, 0);
     parts.classes.resize(elements, 0);
     parts.magnitudes.resize(elements, 0);
-    parts.raw.iter_mut().take(format.planes()).for_each(|plane| plane.resize(elements, 0));
+    parts
+        .raw
+        .iter_mut()
+        .take(format.planes())
+        .for_each(|plane| plane.resize(elements, 0));
     match format.bits {
         8 => cut_words::<8>(map, relation, raw, parts),
         16 => {
-            let Parts { tokens, magnitudes, raw: [tails, ..], .. } = parts;
-            isa.cut(map, relation, raw, &mut CutRun { tokens, raw: tails, magnitudes });
+            let Parts {
+                tokens,
+                magnitudes,
+                raw: [tails, ..],
+                ..
+            } = parts;
+            isa.cut(
+                map,
+                relation,
+                raw,
+                &mut CutRun {
+                    tokens,
+                    raw: tails,
+                    magnitudes,
+                },
+            );
         }
         32 => cut_words::<32>(map, relation, raw, parts),
         _ => cut_words::<64>(map, relation, raw, parts),
@@ -57,17 +85,28 @@ fn solo_magnitudes(isa: Isa, format: Format, map: &TokenMap, raw: &[u8], out: &m
 
 /// Log magnitude, in 2^-7 octaves, from which solo words are told apart: 13 octaves below the window's top.
 fn solo_floor(format: Format, map: &TokenMap) -> u64 {
-    let Shape::Window { low, first, tokens } = map.shape else { return 0 };
+    let Shape::Window { low, first, tokens } = map.shape else {
+        return 0;
+    };
     solo_log(format, (first + u64::from(tokens)) << low >> 1).saturating_sub(13 * 128)
 }
 
 /// Exponent and seven bits of mantissa of a word without its sign.
 #[inline(always)]
 fn solo_log(format: Format, magnitude: u64) -> u64 {
-    if format.mantissa < 7 { magnitude << (7 - format.mantissa) } else { magnitude >> (format.mantissa - 7) }
+    if format.mantissa < 7 {
+        magnitude << (7 - format.mantissa)
+    } else {
+        magnitude >> (format.mantissa - 7)
+    }
 }
 
-fn cut_words<const BITS: u32>(map: &TokenMap, relation: Relation<'_>, raw: &[u8], parts: &mut Parts) {
+fn cut_words<const BITS: u32>(
+    map: &TokenMap,
+    relation: Relation<'_>,
+    raw: &[u8],
+    parts: &mut Parts,
+) {
     let planes = if BITS == 8 { 0 } else { BITS as usize / 16 };
     for_each_code(relation, BITS, raw, |i, code| {
         let (token, tail) = map.split(code);
@@ -84,7 +123,11 @@ fn cut_words<const BITS: u32>(map: &TokenMap, relation: Relation<'_>, raw: &[u8]
 fn log_magnitude(code: u64) -> u16 {
     let value = code / 2 + (code & 1) + 1;
     let octave = value.ilog2();
-    let fraction = if octave < 7 { value << (7 - octave) } else { value >> (octave - 7) };
+    let fraction = if octave < 7 {
+        value << (7 - octave)
+    } else {
+        value >> (octave - 7)
+    };
     (octave * 128 + fraction as u32 - 128) as u16
 }
 
@@ -132,7 +175,10 @@ fn best_run(counts: &[u32], width: usize) -> usize {
 
 /// All words of a small chunk, one in 61 of a large one.
 fn sampled_words(bytes: &[u8], size: usize) -> impl Iterator<Item = u64> {
-    bytes.chunks_exact(size).step_by(sample_step(bytes.len() / size)).map(load)
+    bytes
+        .chunks_exact(size)
+        .step_by(sample_step(bytes.len() / size))
+        .map(load)
 }
 
 fn sample_step(elements: usize) -> usize {
@@ -141,7 +187,11 @@ fn sample_step(elements: usize) -> usize {
 
 /// Octaves by which the window of scales is raised; only wide elements have differences that need it.
 pub(super) fn window_octaves(format: Format, parts: &Parts) -> i32 {
-    if format.bits <= 16 { 0 } else { (mean_magnitude(parts) / 128 - 5).max(0) }
+    if format.bits <= 16 {
+        0
+    } else {
+        (mean_magnitude(parts) / 128 - 5).max(0)
+    }
 }
 
 /// The mean log magnitude in 2^-7 octaves.
@@ -159,7 +209,9 @@ pub(super) fn fine_pays(format: Format, raw: &[u8], base: &[u8]) -> bool {
     let [coarse, fine] = [false, true].map(|fine| {
         let map = TokenMap::delta(format, fine);
         let mut counts = [0; TOKENS];
-        let words = raw.chunks_exact(format.bytes()).zip(base.chunks_exact(format.bytes()));
+        let words = raw
+            .chunks_exact(format.bytes())
+            .zip(base.chunks_exact(format.bytes()));
         for (raw, base) in words.step_by(step) {
             counts[usize::from(map.split(delta_code(load(raw), load(base), format.bits)).0)] += 1;
         }
@@ -174,7 +226,16 @@ const FINE_TABLES: u64 = 10_000;
 /// Bits of tokens and raw bits without contexts.
 fn sample_bits(map: &TokenMap, counts: &Counts) -> u64 {
     let total = xlog2(counts.iter().sum());
-    let tokens = total - counts.iter().map(|&count| xlog2(count)).sum::<u64>().min(total);
-    let raw: u64 = counts.iter().zip(map.raw_bits).map(|(&count, bits)| u64::from(count) * u64::from(bits)).sum();
+    let tokens = total
+        - counts
+            .iter()
+            .map(|&count| xlog2(count))
+            .sum::<u64>()
+            .min(total);
+    let raw: u64 = counts
+        .iter()
+        .zip(map.raw_bits)
+        .map(|(&count, bits)| u64::from(count) * u64::from(bits))
+        .sum();
     (tokens >> 16) + raw
 }

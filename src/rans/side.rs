@@ -10,7 +10,6 @@ use super::{Bad, FEW_LANES, LOW};
 /// Slots of the tables, as a power of two.
 const TABLE_BITS: u32 = 11;
 
-
 /// Appends two runs of scales, each with a table of its own where that is shorter.
 pub(super) fn write(runs: [&[i8]; 2], out: &mut Vec<u8>) {
     let mut counts = [[0u32; TOKENS]; 2];
@@ -35,10 +34,22 @@ pub(super) fn write(runs: [&[i8]; 2], out: &mut Vec<u8>) {
         table::lay_out_encoder(&frequencies, &map, &mut encoder);
     }
     writer.finish();
-    let coder = Coder { table: &encoder, table_bits: TABLE_BITS, map: &map, planes: 0 };
+    let coder = Coder {
+        table: &encoder,
+        table_bits: TABLE_BITS,
+        map: &map,
+        planes: 0,
+    };
     let mut states = [LOW; FEW_LANES];
     let mut words = vec![0; 2 * tokens.len()];
-    let at = Isa::Scalar.encode(&coder, &mut states, &ctx, &mut tokens, &mut Default::default(), &mut words);
+    let at = Isa::Scalar.encode(
+        &coder,
+        &mut states,
+        &ctx,
+        &mut tokens,
+        &mut Default::default(),
+        &mut words,
+    );
     let words = words.get(at..).unwrap_or_default();
     out.extend_from_slice(&(words.len() as u32).to_le_bytes());
     out.extend(states.iter().flat_map(|x| x.to_le_bytes()));
@@ -62,12 +73,24 @@ pub(super) fn read(bytes: &[u8], lengths: [usize; 2]) -> Result<([Vec<i8>; 2], &
     let mut padded = words.to_vec();
     padded.resize(length + group_bytes(FEW_LANES, 0), 0);
     let map = TokenMap::bytes();
-    let coder = Coder { table: &decoder, table_bits: TABLE_BITS, map: &map, planes: 0 };
+    let coder = Coder {
+        table: &decoder,
+        table_bits: TABLE_BITS,
+        map: &map,
+        planes: 0,
+    };
     let mut ctx = vec![contexts.0[0]; lengths[0]];
     ctx.resize(lengths[0] + lengths[1], contexts.0[1]);
     let mut codes = vec![0u16; ctx.len()];
     let mut position = 0;
-    let done = Isa::Scalar.decode(&coder, &mut states, &padded, &mut position, &ctx, &mut codes);
+    let done = Isa::Scalar.decode(
+        &coder,
+        &mut states,
+        &padded,
+        &mut position,
+        &ctx,
+        &mut codes,
+    );
     if done != codes.len() || position != length || states != [LOW; FEW_LANES] {
         return Err(Bad::Malformed("scales"));
     }
@@ -105,7 +128,12 @@ mod tests {
     fn scales_come_back() {
         let all: Vec<i8> = (i8::MIN..=i8::MAX).collect();
         let narrow: Vec<i8> = (0..1500).map(|i| (i * i % 7) as i8 - 3).collect();
-        for (rows, columns) in [(&all[..], &narrow[..]), (&[][..], &[5][..]), (&narrow, &narrow[..700]), (&[], &[])] {
+        for (rows, columns) in [
+            (&all[..], &narrow[..]),
+            (&[][..], &[5][..]),
+            (&narrow, &narrow[..700]),
+            (&[], &[]),
+        ] {
             let mut bytes = Vec::new();
             write([rows, columns], &mut bytes);
             bytes.extend_from_slice(b"rest");

@@ -135,7 +135,11 @@ pub(super) fn write(frequencies: &Frequencies, writer: &mut BitWriter<'_>) {
 }
 
 /// Reads one table of tokens below `alphabet` and checks its sum.
-pub(super) fn read(reader: &mut BitReader<'_>, alphabet: usize, table_bits: u32) -> Result<Frequencies, Bad> {
+pub(super) fn read(
+    reader: &mut BitReader<'_>,
+    alphabet: usize,
+    table_bits: u32,
+) -> Result<Frequencies, Bad> {
     let last = reader.take(TOKEN_BITS)? as usize;
     if last >= alphabet {
         return Err(Bad::Malformed("token"));
@@ -148,7 +152,11 @@ pub(super) fn read(reader: &mut BitReader<'_>, alphabet: usize, table_bits: u32)
             return Err(Bad::Malformed("frequency"));
         }
         let low = reader.take(length.saturating_sub(1))?;
-        let frequency = if length == 0 { 0 } else { (1 << (length - 1)) | low };
+        let frequency = if length == 0 {
+            0
+        } else {
+            (1 << (length - 1)) | low
+        };
         sum += frequency;
         *slot = frequency as u16;
     }

@@ -30,12 +30,72 @@ pub(super) struct Format {
 
 /// The dtypes that the coder takes.
 const FORMATS: [(DType, Format); 6] = [
-    (DType::Bf16, Format { bits: 16, mantissa: 7, linear: 5, delta_heads: [2, 3], solo_head: 2, window: 124 }),
-    (DType::F16, Format { bits: 16, mantissa: 10, linear: 5, delta_heads: [2, 3], solo_head: 2, window: 128 }),
-    (DType::F32, Format { bits: 32, mantissa: 23, linear: 5, delta_heads: [2, 2], solo_head: 3, window: 248 }),
-    (DType::F64, Format { bits: 64, mantissa: 52, linear: 3, delta_heads: [1, 1], solo_head: 2, window: 248 }),
-    (DType::F8E4M3, Format { bits: 8, mantissa: 3, linear: 8, delta_heads: [0, 0], solo_head: 3, window: 256 }),
-    (DType::F8E5M2, Format { bits: 8, mantissa: 2, linear: 8, delta_heads: [0, 0], solo_head: 2, window: 256 }),
+    (
+        DType::Bf16,
+        Format {
+            bits: 16,
+            mantissa: 7,
+            linear: 5,
+            delta_heads: [2, 3],
+            solo_head: 2,
+            window: 124,
+        },
+    ),
+    (
+        DType::F16,
+        Format {
+            bits: 16,
+            mantissa: 10,
+            linear: 5,
+            delta_heads: [2, 3],
+            solo_head: 2,
+            window: 128,
+        },
+    ),
+    (
+        DType::F32,
+        Format {
+            bits: 32,
+            mantissa: 23,
+            linear: 5,
+            delta_heads: [2, 2],
+            solo_head: 3,
+            window: 248,
+        },
+    ),
+    (
+        DType::F64,
+        Format {
+            bits: 64,
+            mantissa: 52,
+            linear: 3,
+            delta_heads: [1, 1],
+            solo_head: 2,
+            window: 248,
+        },
+    ),
+    (
+        DType::F8E4M3,
+        Format {
+            bits: 8,
+            mantissa: 3,
+            linear: 8,
+            delta_heads: [0, 0],
+            solo_head: 3,
+            window: 256,
+        },
+    ),
+    (
+        DType::F8E5M2,
+        Format {
+            bits: 8,
+            mantissa: 2,
+            linear: 8,
+            delta_heads: [0, 0],
+            solo_head: 2,
+            window: 256,
+        },
+    ),
 ];
 
 impl Format {
@@ -51,7 +111,11 @@ impl Format {
 
     /// Planes of 16 bits that the longest raw tail needs.
     pub(super) fn planes(self) -> usize {
-        if self.bits <= 8 { 0 } else { (self.bits as usize).div_ceil(16) }
+        if self.bits <= 8 {
+            0
+        } else {
+            (self.bits as usize).div_ceil(16)
+        }
     }
 
     /// The exponent field of a word, sign and mantissa cut off.
@@ -109,7 +173,11 @@ impl TokenMap {
             let rest = token - direct;
             let raw_bits = linear - head - 1 + (rest >> (head + 1)) as u32;
             let lead = (1u64 << head) | ((rest as u64 >> 1) & ((1 << head) - 1));
-            map.set(token, raw_bits, (lead << (raw_bits + 1)) | (rest as u64 & 1));
+            map.set(
+                token,
+                raw_bits,
+                (lead << (raw_bits + 1)) | (rest as u64 & 1),
+            );
         }
         map.alphabet = escape;
         map.escape = escape;
@@ -156,12 +224,24 @@ impl TokenMap {
 
     /// Windows start at most here.
     pub(super) fn last_window(format: Format) -> u64 {
-        let all = if format.bits == 8 { 256 } else { u64::from(format.top_exponent() + 1) << format.solo_head };
+        let all = if format.bits == 8 {
+            256
+        } else {
+            u64::from(format.top_exponent() + 1) << format.solo_head
+        };
         all - u64::from(format.window)
     }
 
     fn empty(shape: Shape, bits: u32, shift: u32) -> Self {
-        Self { shape, bits, raw_bits: [0; TOKENS], base: [0; TOKENS], shift, alphabet: 0, escape: 0 }
+        Self {
+            shape,
+            bits,
+            raw_bits: [0; TOKENS],
+            base: [0; TOKENS],
+            shift,
+            alphabet: 0,
+            escape: 0,
+        }
     }
 
     fn set(&mut self, token: usize, raw_bits: u32, base: u64) {
@@ -179,7 +259,10 @@ impl TokenMap {
                 }
                 let octave = code.ilog2();
                 let mantissa = (code >> (octave - head)) & ((1 << head) - 1);
-                let token = (1 << linear) + (u64::from(octave - linear) << (head + 1)) + 2 * mantissa + (code & 1);
+                let token = (1 << linear)
+                    + (u64::from(octave - linear) << (head + 1))
+                    + 2 * mantissa
+                    + (code & 1);
                 (token as u8, (code >> 1) & ((1 << (octave - head - 1)) - 1))
             }
             Shape::Window { low, first, tokens } => {
@@ -204,7 +287,11 @@ impl TokenMap {
     /// Returns the escape token that says the same as this one, and its raw bits.
     pub(super) fn escaped(&self, token: u8, raw: u64) -> (u8, u64) {
         let code = self.join(token, raw);
-        let odd = if self.shift == 1 { (code & 1) as usize } else { 0 };
+        let odd = if self.shift == 1 {
+            (code & 1) as usize
+        } else {
+            0
+        };
         ((self.escape + odd) as u8, code >> self.shift)
     }
 }
@@ -238,13 +325,21 @@ pub(super) fn delta_word(code: u64, base: u64, bits: u32) -> u64 {
     let difference = (relative ^ sign).wrapping_sub(sign);
     let sum = ordered(base, bits).wrapping_add(difference) & mask(bits);
     let top = 1 << (bits - 1);
-    if sum & top == 0 { !sum & mask(bits) } else { sum ^ top }
+    if sum & top == 0 {
+        !sum & mask(bits)
+    } else {
+        sum ^ top
+    }
 }
 
 #[inline(always)]
 fn ordered(word: u64, bits: u32) -> u64 {
     let top = 1 << (bits - 1);
-    if word & top == 0 { word | top } else { !word & mask(bits) }
+    if word & top == 0 {
+        word | top
+    } else {
+        !word & mask(bits)
+    }
 }
 
 #[inline(always)]
@@ -257,7 +352,15 @@ mod tests {
     use super::*;
 
     fn samples(bits: u32) -> Vec<u64> {
-        let mut out: Vec<u64> = (0..=0xFFFFu64).map(|v| if bits > 16 { v << (bits - 16) } else { v & mask(bits) }).collect();
+        let mut out: Vec<u64> = (0..=0xFFFFu64)
+            .map(|v| {
+                if bits > 16 {
+                    v << (bits - 16)
+                } else {
+                    v & mask(bits)
+                }
+            })
+            .collect();
         out.extend((0..4096u64).map(|v| v.wrapping_mul(0x9E37_79B9_7F4A_7C15) & mask(bits)));
         out.extend((0..bits).flat_map(|b| [1 << b, (1 << b) - 1, mask(bits) - (1 << b) + 1]));
         out
@@ -266,8 +369,15 @@ mod tests {
     #[test]
     fn every_code_splits_and_joins() {
         for (dtype, format) in FORMATS {
-            let mut maps = vec![TokenMap::delta(format, false), TokenMap::delta(format, true)];
-            for first in [0, TokenMap::last_window(format) / 2, TokenMap::last_window(format)] {
+            let mut maps = vec![
+                TokenMap::delta(format, false),
+                TokenMap::delta(format, true),
+            ];
+            for first in [
+                0,
+                TokenMap::last_window(format) / 2,
+                TokenMap::last_window(format),
+            ] {
                 maps.push(TokenMap::solo(format, first));
             }
             for map in maps {
@@ -298,7 +408,11 @@ mod tests {
             }
             let minus = 1u64 << (bits - 1);
             assert_eq!(delta_code(minus, 0, bits), 1, "-0 is one below +0");
-            assert_eq!(delta_code(minus | 3, minus | 2, bits), 2, "growing is positive");
+            assert_eq!(
+                delta_code(minus | 3, minus | 2, bits),
+                2,
+                "growing is positive"
+            );
         }
     }
 }

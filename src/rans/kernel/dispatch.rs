@@ -31,12 +31,20 @@ impl Isa {
         map: &[u8; 64],
         out: &mut [u8],
     ) {
-        by_isa!(self, scaled_contexts(classes, scales, map, out), scalar::scaled_contexts(classes, scales, map, out));
+        by_isa!(
+            self,
+            scaled_contexts(classes, scales, map, out),
+            scalar::scaled_contexts(classes, scales, map, out)
+        );
     }
 
     /// Replaces each class by its context.
     pub(in super::super) fn plain_contexts(self, map: &[u8; 32], classes: &mut [u8]) {
-        by_isa!(self, plain_contexts(map, classes), scalar::plain_contexts(map, classes));
+        by_isa!(
+            self,
+            plain_contexts(map, classes),
+            scalar::plain_contexts(map, classes)
+        );
     }
 
     /// Adds each element's residual and slope to its column's and returns the sums of the run.
@@ -59,27 +67,61 @@ impl Isa {
     pub(in super::super) fn classes(self, format: Format, top: u32, base: &[u8], out: &mut [u8]) {
         if format.bits == 16 {
             let (mantissa, mask, top) = (format.mantissa, format.top_exponent() as u16, top as u16);
-            by_isa!(self, classes(mantissa, mask, top, base, out), narrow::classes(mantissa, mask, top, base, out));
+            by_isa!(
+                self,
+                classes(mantissa, mask, top, base, out),
+                narrow::classes(mantissa, mask, top, base, out)
+            );
         } else {
             scalar::classes(format, top, base, out);
         }
     }
 
     /// Cuts 16-bit elements into tokens, raw bits and, for differences, log magnitudes.
-    pub(in super::super) fn cut(self, map: &TokenMap, relation: Relation<'_>, raw: &[u8], out: &mut CutRun<'_>) {
-        by_isa!(self, cut(map, relation, raw, out), narrow::cut(map, relation, raw, out));
+    pub(in super::super) fn cut(
+        self,
+        map: &TokenMap,
+        relation: Relation<'_>,
+        raw: &[u8],
+        out: &mut CutRun<'_>,
+    ) {
+        by_isa!(
+            self,
+            cut(map, relation, raw, out),
+            narrow::cut(map, relation, raw, out)
+        );
     }
 
     /// Writes the log magnitudes of 16-bit words alone.
-    pub(in super::super) fn solo_magnitudes(self, mantissa: u32, floor: u16, raw: &[u8], out: &mut [u16]) {
-        by_isa!(self, solo_magnitudes(mantissa, floor, raw, out), narrow::solo_magnitudes(mantissa, floor, raw, out));
+    pub(in super::super) fn solo_magnitudes(
+        self,
+        mantissa: u32,
+        floor: u16,
+        raw: &[u8],
+        out: &mut [u16],
+    ) {
+        by_isa!(
+            self,
+            solo_magnitudes(mantissa, floor, raw, out),
+            narrow::solo_magnitudes(mantissa, floor, raw, out)
+        );
     }
 
     /// Writes the words of `codes` to `out`.
-    pub(in super::super) fn apply<W: Word>(self, relation: Relation<'_>, bits: u32, codes: &mut [W], out: &mut [u8]) {
+    pub(in super::super) fn apply<W: Word>(
+        self,
+        relation: Relation<'_>,
+        bits: u32,
+        codes: &mut [W],
+        out: &mut [u8],
+    ) {
         match (bits, W::vector(codes)) {
             (16, Some(scalar::Codes::Narrow(codes))) => {
-                by_isa!(self, apply(relation, codes, out), narrow::apply(relation, codes, out));
+                by_isa!(
+                    self,
+                    apply(relation, codes, out),
+                    narrow::apply(relation, codes, out)
+                );
             }
             (8, _) => scalar::apply(relation, 8, codes, out),
             (32, _) => scalar::apply(relation, 32, codes, out),
@@ -99,14 +141,33 @@ impl Isa {
         words: &mut [u8],
     ) -> usize {
         let mut at = words.len();
-        if let (Ok(states), 0..=2) = (<&mut [u32; LANES]>::try_from(&mut *states), coder.planes) {
-            if self != Self::Scalar {
-                let whole = tokens.len() / LANES * LANES;
-                if whole < tokens.len() {
-                    scalar::encode_group(coder, states, ctx, tokens, raw, whole..tokens.len(), words, &mut at);
-                }
-                return self.encode_wide(coder, states, &ctx[..whole], &mut tokens[..whole], raw, words, at);
+        if let (Ok(states), 0..=2, true) = (
+            <&mut [u32; LANES]>::try_from(&mut *states),
+            coder.planes,
+            self != Self::Scalar,
+        ) {
+            let whole = tokens.len() / LANES * LANES;
+            if whole < tokens.len() {
+                scalar::encode_group(
+                    coder,
+                    states,
+                    ctx,
+                    tokens,
+                    raw,
+                    whole..tokens.len(),
+                    words,
+                    &mut at,
+                );
             }
+            return self.encode_wide(
+                coder,
+                states,
+                &ctx[..whole],
+                &mut tokens[..whole],
+                raw,
+                words,
+                at,
+            );
         }
         scalar::encode(coder, states, ctx, tokens, raw, words)
     }
@@ -124,7 +185,11 @@ impl Isa {
     ) -> usize {
         macro_rules! run {
             ($planes:literal) => {
-                by_isa!(self, encode::<$planes>(coder, states, ctx, tokens, raw, words, end), end)
+                by_isa!(
+                    self,
+                    encode::<$planes>(coder, states, ctx, tokens, raw, words, end),
+                    end
+                )
             };
         }
         match coder.planes {
@@ -146,10 +211,19 @@ impl Isa {
         codes: &mut [W],
     ) -> usize {
         let done = match <&mut [u32; LANES]>::try_from(&mut *states) {
-            Ok(states) => W::vector(codes).map_or(0, |codes| self.decode_wide(coder, states, words, position, ctx, codes)),
+            Ok(states) => W::vector(codes).map_or(0, |codes| {
+                self.decode_wide(coder, states, words, position, ctx, codes)
+            }),
             Err(_) => 0,
         };
-        done + scalar::decode(coder, states, words, position, &ctx[done..], &mut codes[done..])
+        done + scalar::decode(
+            coder,
+            states,
+            words,
+            position,
+            &ctx[done..],
+            &mut codes[done..],
+        )
     }
 
     fn decode_wide(
@@ -167,14 +241,21 @@ impl Isa {
                     Isa::Scalar => 0,
                     // SAFETY: these values exist only where the machine has the instructions.
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx2 => unsafe { avx2::decode::<$planes, $solo>(coder, states, words, position, ctx, codes) },
+                    Isa::Avx2 => unsafe {
+                        avx2::decode::<$planes, $solo>(coder, states, words, position, ctx, codes)
+                    },
                     // SAFETY: as above.
                     #[cfg(target_arch = "x86_64")]
-                    Isa::Avx512 => unsafe { avx512::decode::<$planes, $solo>(coder, states, words, position, ctx, codes) },
+                    Isa::Avx512 => unsafe {
+                        avx512::decode::<$planes, $solo>(coder, states, words, position, ctx, codes)
+                    },
                 }
             };
         }
-        match (coder.planes, matches!(coder.map.shape, Shape::Window { .. })) {
+        match (
+            coder.planes,
+            matches!(coder.map.shape, Shape::Window { .. }),
+        ) {
             (0 | 1, false) => run!(1, false),
             (0 | 1, true) => run!(1, true),
             (2, false) => run!(2, false),

@@ -51,7 +51,9 @@ pub(super) fn apply(relation: Relation<'_>, codes: &[u16], out: &mut [u8]) {
 #[inline(always)]
 pub(super) fn classes(mantissa: u32, exponent_mask: u16, top: u16, base: &[u8], out: &mut [u8]) {
     for (class, base) in out.iter_mut().zip(base.as_chunks::<2>().0) {
-        *class = top.wrapping_sub((word(*base) >> mantissa) & exponent_mask).min(31) as u8;
+        *class = top
+            .wrapping_sub((word(*base) >> mantissa) & exponent_mask)
+            .min(31) as u8;
     }
 }
 
@@ -59,8 +61,12 @@ pub(super) fn classes(mantissa: u32, exponent_mask: u16, top: u16, base: &[u8], 
 #[inline(always)]
 pub(super) fn cut(map: &TokenMap, relation: Relation<'_>, raw: &[u8], out: &mut CutRun<'_>) {
     match (map.shape, relation) {
-        (Shape::Log { linear, head }, Relation::Delta(base)) => cut_delta(linear, head, raw, base, out),
-        (Shape::Window { low, first, tokens }, _) => cut_solo(low, first as u32, tokens, map.escape as u32, raw, out),
+        (Shape::Log { linear, head }, Relation::Delta(base)) => {
+            cut_delta(linear, head, raw, base, out);
+        }
+        (Shape::Window { low, first, tokens }, _) => {
+            cut_solo(low, first as u32, tokens, map.escape as u32, raw, out);
+        }
         (Shape::Log { .. }, Relation::Solo) => {}
     }
 }
@@ -68,7 +74,11 @@ pub(super) fn cut(map: &TokenMap, relation: Relation<'_>, raw: &[u8], out: &mut 
 #[inline(always)]
 fn cut_delta(linear: u32, head: u32, raw: &[u8], base: &[u8], out: &mut CutRun<'_>) {
     let words = raw.as_chunks::<2>().0.iter().zip(base.as_chunks::<2>().0);
-    let sinks = out.tokens.iter_mut().zip(out.raw.iter_mut()).zip(out.magnitudes.iter_mut());
+    let sinks = out
+        .tokens
+        .iter_mut()
+        .zip(out.raw.iter_mut())
+        .zip(out.magnitudes.iter_mut());
     for ((raw, base), ((token, tail), magnitude)) in words.zip(sinks) {
         let (raw, base) = (word(*raw), word(*base));
         let difference = (raw ^ flip(raw)).wrapping_sub(base ^ flip(base));
@@ -78,10 +88,16 @@ fn cut_delta(linear: u32, head: u32, raw: &[u8], base: &[u8], out: &mut CutRun<'
         let octave_head = (code as f32).to_bits() >> (23 - head);
         let large = code >> linear != 0;
         let above = octave_head.wrapping_sub((127 + linear) << head);
-        let big = (1u32 << linear).wrapping_add(above << 1).wrapping_add(code & 1);
+        let big = (1u32 << linear)
+            .wrapping_add(above << 1)
+            .wrapping_add(code & 1);
         let tail_bits = (octave_head >> head).wrapping_sub(127 + head + 1) & 31;
         *token = if large { big as u8 } else { code as u8 };
-        *tail = if large { (code >> 1) as u16 & ((1u32 << tail_bits) - 1) as u16 } else { 0 };
+        *tail = if large {
+            (code >> 1) as u16 & ((1u32 << tail_bits) - 1) as u16
+        } else {
+            0
+        };
         *magnitude = log_magnitude(code);
     }
 }
@@ -89,7 +105,10 @@ fn cut_delta(linear: u32, head: u32, raw: &[u8], base: &[u8], out: &mut CutRun<'
 /// `128 * log2(1 + |d|)` by straight lines between powers of two.
 #[inline(always)]
 fn log_magnitude(code: u32) -> u16 {
-    (((code >> 1) + (code & 1) + 1) as f32).to_bits().wrapping_sub(127 << 23).wrapping_shr(16) as u16
+    (((code >> 1) + (code & 1) + 1) as f32)
+        .to_bits()
+        .wrapping_sub(127 << 23)
+        .wrapping_shr(16) as u16
 }
 
 #[inline(always)]
@@ -102,7 +121,11 @@ fn cut_solo(low: u32, first: u32, tokens: u32, escape: u32, raw: &[u8], out: &mu
         let other = if zero { tokens + code } else { escape };
         let other_tail = if zero { 0 } else { code };
         *token = if inside && !zero { place } else { other } as u8;
-        *tail = if inside && !zero { code & ((1 << low) - 1) } else { other_tail } as u16;
+        *tail = if inside && !zero {
+            code & ((1 << low) - 1)
+        } else {
+            other_tail
+        } as u16;
     }
 }
 
@@ -110,6 +133,8 @@ fn cut_solo(low: u32, first: u32, tokens: u32, escape: u32, raw: &[u8], out: &mu
 #[inline(always)]
 pub(super) fn solo_magnitudes(mantissa: u32, floor: u16, raw: &[u8], out: &mut [u16]) {
     for (magnitude, raw) in out.iter_mut().zip(raw.as_chunks::<2>().0) {
-        *magnitude = ((word(*raw) & 0x7FFF) >> (mantissa - 7)).saturating_sub(floor).min(2047);
+        *magnitude = ((word(*raw) & 0x7FFF) >> (mantissa - 7))
+            .saturating_sub(floor)
+            .min(2047);
     }
 }

@@ -68,11 +68,18 @@ impl Word for u64 {
 /// The bin of an element before the context map: half its scale in 1/8 octaves.
 #[inline(always)]
 pub(super) fn bin(class: u8, column: i8, scales: &RunScales<'_>) -> usize {
-    let scale = scales.class[usize::from(class & 31)].saturating_add(column).saturating_add(scales.row);
+    let scale = scales.class[usize::from(class & 31)]
+        .saturating_add(column)
+        .saturating_add(scales.row);
     usize::from(scale.max(0) as u8 >> 1)
 }
 
-pub(super) fn scaled_contexts(classes: &[u8], scales: &RunScales<'_>, map: &[u8; 64], out: &mut [u8]) {
+pub(super) fn scaled_contexts(
+    classes: &[u8],
+    scales: &RunScales<'_>,
+    map: &[u8; 64],
+    out: &mut [u8],
+) {
     for ((&class, &column), ctx) in classes.iter().zip(scales.columns).zip(out) {
         *ctx = map[bin(class, column, scales)];
     }
@@ -97,8 +104,12 @@ pub(super) fn residuals(
         magnitudes.iter().zip(classes).zip(scales.columns).zip(sums)
     {
         let bin = bin(class, column, scales);
-        let above = (magnitude as i16).wrapping_sub(link.offset).clamp(-2047, 2047);
-        let residual = (above << 4).saturating_sub(link.mean[bin]).clamp(-8191, 8191);
+        let above = (magnitude as i16)
+            .wrapping_sub(link.offset)
+            .clamp(-2047, 2047);
+        let residual = (above << 4)
+            .saturating_sub(link.mean[bin])
+            .clamp(-8191, 8191);
         *residuals += i32::from(residual);
         *slopes += u32::from(link.slope[bin]);
         residual_sum += i32::from(residual);
@@ -148,7 +159,9 @@ pub(super) fn encode_group(
     for plane in (0..coder.planes).rev() {
         for i in group.clone().rev() {
             let x = &mut states[i - group.start];
-            let bits = u32::from(coder.map.raw_bits[usize::from(tokens[i])]).saturating_sub(16 * plane as u32).min(16);
+            let bits = u32::from(coder.map.raw_bits[usize::from(tokens[i])])
+                .saturating_sub(16 * plane as u32)
+                .min(16);
             if bits > 0 {
                 if *x >> (32 - bits) != 0 {
                     emit(x);
@@ -171,7 +184,8 @@ pub(super) fn encode_group(
 /// Puts the escape token in the place of a token without a slot.
 #[inline(always)]
 pub(super) fn patch(coder: &Coder<'_>, ctx: u8, token: &mut u8, raw: &mut [Vec<u16>; 4], i: usize) {
-    if coder.table[(usize::from(ctx) << 8) | usize::from(*token)] & 0xFFF == 0 {
+    let frequency = coder.table[(usize::from(ctx) << 8) | usize::from(*token)] & 0xFFF;
+    if frequency == 0 {
         let mut tail = 0;
         for (plane, half) in raw.iter().enumerate().take(coder.planes) {
             tail |= u64::from(half[i]) << (16 * plane);
@@ -196,7 +210,9 @@ pub(super) fn decode<W: Word>(
     let need = group_bytes(lanes, coder.planes);
     let mut done = 0;
     for (ctx, codes) in ctx.chunks(lanes).zip(codes.chunks_mut(lanes)) {
-        let Some(group) = words.get(*position..).and_then(|rest| rest.get(..need)) else { break };
+        let Some(group) = words.get(*position..).and_then(|rest| rest.get(..need)) else {
+            break;
+        };
         *position += decode_group(coder, states, group, ctx, codes);
         done += codes.len();
     }
@@ -205,12 +221,20 @@ pub(super) fn decode<W: Word>(
 
 /// Decodes one group, whole or short, and returns the bytes taken of `words`, which holds enough for any.
 #[inline(always)]
-fn decode_group<W: Word>(coder: &Coder<'_>, states: &mut [u32], words: &[u8], ctx: &[u8], codes: &mut [W]) -> usize {
+fn decode_group<W: Word>(
+    coder: &Coder<'_>,
+    states: &mut [u32],
+    words: &[u8],
+    ctx: &[u8],
+    codes: &mut [W],
+) -> usize {
     let mask = (1u32 << coder.table_bits) - 1;
     let mut at = 0;
     let mut tokens = [0u8; super::super::LANES];
     let mut refill = |x: u32| {
-        let word = words.get(at..at + 2).map_or(0, |w| u32::from(w[0]) | (u32::from(w[1]) << 8));
+        let word = words
+            .get(at..at + 2)
+            .map_or(0, |w| u32::from(w[0]) | (u32::from(w[1]) << 8));
         let low = x < LOW;
         at += 2 * usize::from(low);
         if low { (x << 16) | word } else { x }
@@ -219,18 +243,26 @@ fn decode_group<W: Word>(coder: &Coder<'_>, states: &mut [u32], words: &[u8], ct
         let slot = (usize::from(ctx) << coder.table_bits) | (*x & mask) as usize;
         let entry = coder.table.get(slot).copied().unwrap_or(0);
         *token = entry as u8;
-        *x = refill(((entry >> 8) & 0xFFF).wrapping_mul(*x >> coder.table_bits).wrapping_add(entry >> 20));
+        *x = refill(
+            ((entry >> 8) & 0xFFF)
+                .wrapping_mul(*x >> coder.table_bits)
+                .wrapping_add(entry >> 20),
+        );
     }
     for (code, &token) in codes.iter_mut().zip(&tokens) {
         *code = W::from_u64(coder.map.base[usize::from(token)]);
     }
     for plane in 0..coder.planes {
         for ((x, code), &token) in states.iter_mut().zip(codes.iter_mut()).zip(&tokens) {
-            let left = u32::from(coder.map.raw_bits[usize::from(token)]).saturating_sub(16 * plane as u32);
+            let left =
+                u32::from(coder.map.raw_bits[usize::from(token)]).saturating_sub(16 * plane as u32);
             if left > 0 {
                 let bits = left.min(16);
                 let raw = u64::from(*x & ((1 << bits) - 1));
-                *code = W::from_u64(code.to_u64().wrapping_add(raw << (16 * plane as u32 + coder.map.shift)));
+                *code = W::from_u64(
+                    code.to_u64()
+                        .wrapping_add(raw << (16 * plane as u32 + coder.map.shift)),
+                );
                 *x = refill(*x >> bits);
             }
         }
@@ -253,7 +285,11 @@ pub(super) fn apply<W: Word>(relation: Relation<'_>, bits: u32, codes: &[W], out
     let size = bits as usize / 8;
     match relation {
         Relation::Delta(base) => {
-            for ((out, base), code) in out.chunks_exact_mut(size).zip(base.chunks_exact(size)).zip(codes) {
+            for ((out, base), code) in out
+                .chunks_exact_mut(size)
+                .zip(base.chunks_exact(size))
+                .zip(codes)
+            {
                 store(delta_word(code.to_u64(), load(base), bits), out);
             }
         }
@@ -267,11 +303,20 @@ pub(super) fn apply<W: Word>(relation: Relation<'_>, bits: u32, codes: &[W], out
 
 /// Hands the code of each element of `raw` to `each`.
 #[inline(always)]
-pub(in super::super) fn for_each_code(relation: Relation<'_>, bits: u32, raw: &[u8], mut each: impl FnMut(usize, u64)) {
+pub(in super::super) fn for_each_code(
+    relation: Relation<'_>,
+    bits: u32,
+    raw: &[u8],
+    mut each: impl FnMut(usize, u64),
+) {
     let size = bits as usize / 8;
     match relation {
         Relation::Delta(base) => {
-            for (i, (raw, base)) in raw.chunks_exact(size).zip(base.chunks_exact(size)).enumerate() {
+            for (i, (raw, base)) in raw
+                .chunks_exact(size)
+                .zip(base.chunks_exact(size))
+                .enumerate()
+            {
                 each(i, delta_code(load(raw), load(base), bits));
             }
         }
@@ -302,7 +347,12 @@ fn store(word: u64, out: &mut [u8]) {
 
 /// Writes the class of each word of `base`.
 pub(super) fn classes(format: Format, top: u32, base: &[u8], out: &mut [u8]) {
-    for (class, base) in out.iter_mut().zip(base.chunks_exact(format.bits as usize / 8)) {
-        *class = top.wrapping_sub(format.exponent(load(base))).min(CLASSES as u32 - 1) as u8;
+    for (class, base) in out
+        .iter_mut()
+        .zip(base.chunks_exact(format.bits as usize / 8))
+    {
+        *class = top
+            .wrapping_sub(format.exponent(load(base)))
+            .min(CLASSES as u32 - 1) as u8;
     }
 }
