@@ -297,13 +297,13 @@ impl TokenMap {
 }
 
 /// Returns the code of a word: its sign moved to the lowest bit.
-#[inline(always)]
+#[cfg(test)]
 pub(super) fn solo_code(word: u64, bits: u32) -> u64 {
     ((word << 1) | (word >> (bits - 1))) & mask(bits)
 }
 
 /// Inverse of [`solo_code`].
-#[inline(always)]
+#[cfg(test)]
 pub(super) fn solo_word(code: u64, bits: u32) -> u64 {
     (code >> 1) | ((code & 1) << (bits - 1))
 }
@@ -318,7 +318,7 @@ pub(super) fn delta_code(word: u64, base: u64, bits: u32) -> u64 {
 }
 
 /// Inverse of [`delta_code`].
-#[inline(always)]
+#[cfg(test)]
 pub(super) fn delta_word(code: u64, base: u64, bits: u32) -> u64 {
     let relative = (code >> 1) ^ 0u64.wrapping_sub(code & 1);
     let sign = 0u64.wrapping_sub(base >> (bits - 1));

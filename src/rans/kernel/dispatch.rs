@@ -65,16 +65,11 @@ impl Isa {
 
     /// Writes the class of each word of `base`.
     pub(in super::super) fn classes(self, format: Format, top: u32, base: &[u8], out: &mut [u8]) {
-        if format.bits == 16 {
-            let (mantissa, mask, top) = (format.mantissa, format.top_exponent() as u16, top as u16);
-            by_isa!(
-                self,
-                classes(mantissa, mask, top, base, out),
-                narrow::classes(mantissa, mask, top, base, out)
-            );
-        } else {
-            scalar::classes(format, top, base, out);
-        }
+        by_isa!(
+            self,
+            classes(format, top, base, out),
+            narrow::classes(format, top, base, out)
+        );
     }
 
     /// Cuts 16-bit elements into tokens, raw bits and, for differences, log magnitudes.
@@ -107,7 +102,7 @@ impl Isa {
         );
     }
 
-    /// Writes the words of `codes` to `out`.
+    /// Writes the words of `codes`, of `bits` bits, to `out`.
     pub(in super::super) fn apply<W: Word>(
         self,
         relation: Relation<'_>,
@@ -115,18 +110,12 @@ impl Isa {
         codes: &mut [W],
         out: &mut [u8],
     ) {
-        match (bits, W::vector(codes)) {
-            (16, Some(scalar::Codes::Narrow(codes))) => {
-                by_isa!(
-                    self,
-                    apply(relation, codes, out),
-                    narrow::apply(relation, codes, out)
-                );
-            }
-            (8, _) => scalar::apply(relation, 8, codes, out),
-            (32, _) => scalar::apply(relation, 32, codes, out),
-            _ => scalar::apply(relation, 64, codes, out),
-        }
+        let codes = W::codes(codes);
+        by_isa!(
+            self,
+            apply(relation, bits, &codes, out),
+            narrow::apply(relation, bits, &codes, out)
+        );
     }
 
     /// Codes elements from the last to the first; words grow downwards from the end of `words`.
@@ -211,9 +200,7 @@ impl Isa {
         codes: &mut [W],
     ) -> usize {
         let done = match <&mut [u32; LANES]>::try_from(&mut *states) {
-            Ok(states) => W::vector(codes).map_or(0, |codes| {
-                self.decode_wide(coder, states, words, position, ctx, codes)
-            }),
+            Ok(states) => self.decode_wide(coder, states, words, position, ctx, W::codes(codes)),
             Err(_) => 0,
         };
         done + scalar::decode(

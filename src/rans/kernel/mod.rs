@@ -10,8 +10,8 @@ mod scalar;
 
 use super::token::TokenMap;
 
-pub(super) use narrow::CutRun;
-pub(super) use scalar::{Relation, Word, for_each_code, load};
+pub(super) use narrow::{CutRun, for_each_code};
+pub(super) use scalar::{Relation, Word, load};
 
 /// An instruction set that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

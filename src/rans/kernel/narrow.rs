@@ -1,7 +1,8 @@
-//! Loops over 16-bit elements that the compiler turns into vectors, built once for every instruction set.
+//! Loops over elements that the compiler turns into vectors, built once for every instruction set.
 
-use super::super::token::{Shape, TokenMap};
-use super::scalar::Relation;
+use super::super::token::{Format, Shape, TokenMap};
+use super::scalar::{Codes, Relation};
+use w16::{flip, sign};
 
 /// What cutting a run of elements fills, an entry an element.
 pub(in super::super) struct CutRun<'a> {
@@ -10,50 +11,136 @@ pub(in super::super) struct CutRun<'a> {
     pub(in super::super) magnitudes: &'a mut [u16],
 }
 
-#[inline(always)]
-fn word(bytes: [u8; 2]) -> u16 {
-    u16::from_le_bytes(bytes)
-}
+/// The loops over elements of one width; `$code` is the type that holds their codes.
+macro_rules! width {
+    ($name:ident, $word:ty, $signed:ty, $code:ty, $bytes:literal) => {
+        pub(super) mod $name {
+            use super::Relation;
 
-/// Mask that turns a word into its place in the order of numbers, and a place below zero back.
-#[inline(always)]
-fn flip(word: u16) -> u16 {
-    ((word as i16 >> 15) as u16) | 0x8000
-}
+            const TOP: $word = 1 << (<$word>::BITS - 1);
 
-#[inline(always)]
-fn sign(word: u16) -> u16 {
-    (word as i16 >> 15) as u16
-}
+            /// All ones for a word with its sign set.
+            #[inline(always)]
+            pub(in super::super) fn sign(word: $word) -> $word {
+                (word as $signed >> (<$word>::BITS - 1)) as $word
+            }
 
-#[inline(always)]
-pub(super) fn apply(relation: Relation<'_>, codes: &[u16], out: &mut [u8]) {
-    let out = out.as_chunks_mut::<2>().0.iter_mut();
-    match relation {
-        Relation::Delta(base) => {
-            for ((out, base), &code) in out.zip(base.as_chunks::<2>().0).zip(codes) {
-                let base = word(*base);
-                let relative = (code >> 1) ^ 0u16.wrapping_sub(code & 1);
-                let difference = (relative ^ sign(base)).wrapping_sub(sign(base));
-                let place = (base ^ flip(base)).wrapping_add(difference);
-                *out = (place ^ (!sign(place) | 0x8000)).to_le_bytes();
+            /// Mask that turns a word into its place in the order of numbers.
+            #[inline(always)]
+            pub(in super::super) fn flip(word: $word) -> $word {
+                sign(word) | TOP
+            }
+
+            /// Writes the words of `codes` to `out`.
+            #[inline(always)]
+            pub(in super::super) fn apply(relation: Relation<'_>, codes: &[$code], out: &mut [u8]) {
+                let out = out.as_chunks_mut::<$bytes>().0.iter_mut();
+                match relation {
+                    Relation::Delta(base) => {
+                        for ((out, base), &code) in out.zip(base.as_chunks::<$bytes>().0).zip(codes)
+                        {
+                            let (base, code) = (<$word>::from_le_bytes(*base), code as $word);
+                            let relative = (code >> 1) ^ (0 as $word).wrapping_sub(code & 1);
+                            let difference = (relative ^ sign(base)).wrapping_sub(sign(base));
+                            let place = (base ^ flip(base)).wrapping_add(difference);
+                            *out = (place ^ (!sign(place) | TOP)).to_le_bytes();
+                        }
+                    }
+                    Relation::Solo => {
+                        for (out, &code) in out.zip(codes) {
+                            *out = (code as $word).rotate_right(1).to_le_bytes();
+                        }
+                    }
+                }
+            }
+
+            /// Writes the class of each base word; `mantissa` bits and the mask of the exponent are the format's.
+            #[inline(always)]
+            pub(in super::super) fn classes(
+                mantissa: u32,
+                exponent_mask: u32,
+                top: u32,
+                base: &[u8],
+                out: &mut [u8],
+            ) {
+                let (mask, top) = (exponent_mask as $word, top as $word);
+                for (class, base) in out.iter_mut().zip(base.as_chunks::<$bytes>().0) {
+                    let exponent = (<$word>::from_le_bytes(*base) >> mantissa) & mask;
+                    *class = top.wrapping_sub(exponent).min(31) as u8;
+                }
+            }
+
+            /// Hands the code of each element of `raw` to `each`.
+            #[inline(always)]
+            pub(in super::super) fn for_each_code(
+                relation: Relation<'_>,
+                raw: &[u8],
+                mut each: impl FnMut(usize, $word),
+            ) {
+                let raw = raw
+                    .as_chunks::<$bytes>()
+                    .0
+                    .iter()
+                    .map(|raw| <$word>::from_le_bytes(*raw));
+                match relation {
+                    Relation::Delta(base) => {
+                        for (i, (raw, base)) in raw.zip(base.as_chunks::<$bytes>().0).enumerate() {
+                            let base = <$word>::from_le_bytes(*base);
+                            let difference = (raw ^ flip(raw)).wrapping_sub(base ^ flip(base));
+                            let relative = (difference ^ sign(base)).wrapping_sub(sign(base));
+                            each(i, (relative << 1) ^ sign(relative));
+                        }
+                    }
+                    Relation::Solo => raw
+                        .enumerate()
+                        .for_each(|(i, raw)| each(i, raw.rotate_left(1))),
+                }
             }
         }
-        Relation::Solo => {
-            for (out, &code) in out.zip(codes) {
-                *out = code.rotate_right(1).to_le_bytes();
-            }
-        }
+    };
+}
+
+width!(w8, u8, i8, u16, 1);
+width!(w16, u16, i16, u16, 2);
+width!(w32, u32, i32, u32, 4);
+width!(w64, u64, i64, u64, 8);
+
+/// Writes the words of `codes`, of `bits` bits, to `out`.
+#[inline(always)]
+pub(super) fn apply(relation: Relation<'_>, bits: u32, codes: &Codes<'_>, out: &mut [u8]) {
+    match codes {
+        Codes::Narrow(codes) if bits == 8 => w8::apply(relation, codes, out),
+        Codes::Narrow(codes) => w16::apply(relation, codes, out),
+        Codes::Wide(codes) => w32::apply(relation, codes, out),
+        Codes::Long(codes) => w64::apply(relation, codes, out),
     }
 }
 
-/// Writes the class of each base word; `mantissa` bits and the mask of the exponent are the format's.
+/// Writes the class of each word of `base`.
 #[inline(always)]
-pub(super) fn classes(mantissa: u32, exponent_mask: u16, top: u16, base: &[u8], out: &mut [u8]) {
-    for (class, base) in out.iter_mut().zip(base.as_chunks::<2>().0) {
-        *class = top
-            .wrapping_sub((word(*base) >> mantissa) & exponent_mask)
-            .min(31) as u8;
+pub(super) fn classes(format: Format, top: u32, base: &[u8], out: &mut [u8]) {
+    let (mantissa, mask) = (format.mantissa, format.top_exponent());
+    match format.bits {
+        8 => w8::classes(mantissa, mask, top, base, out),
+        16 => w16::classes(mantissa, mask, top, base, out),
+        32 => w32::classes(mantissa, mask, top, base, out),
+        _ => w64::classes(mantissa, mask, top, base, out),
+    }
+}
+
+/// Hands the code of each element of `raw`, of `bits` bits, to `each`.
+#[inline(always)]
+pub(in super::super) fn for_each_code(
+    relation: Relation<'_>,
+    bits: u32,
+    raw: &[u8],
+    mut each: impl FnMut(usize, u64),
+) {
+    match bits {
+        8 => w8::for_each_code(relation, raw, |i, code| each(i, u64::from(code))),
+        16 => w16::for_each_code(relation, raw, |i, code| each(i, u64::from(code))),
+        32 => w32::for_each_code(relation, raw, |i, code| each(i, u64::from(code))),
+        _ => w64::for_each_code(relation, raw, each),
     }
 }
 
@@ -80,7 +167,7 @@ fn cut_delta(linear: u32, head: u32, raw: &[u8], base: &[u8], out: &mut CutRun<'
         .zip(out.raw.iter_mut())
         .zip(out.magnitudes.iter_mut());
     for ((raw, base), ((token, tail), magnitude)) in words.zip(sinks) {
-        let (raw, base) = (word(*raw), word(*base));
+        let (raw, base) = (u16::from_le_bytes(*raw), u16::from_le_bytes(*base));
         let difference = (raw ^ flip(raw)).wrapping_sub(base ^ flip(base));
         let relative = (difference ^ sign(base)).wrapping_sub(sign(base));
         let code = u32::from((relative << 1) ^ sign(relative));
@@ -115,7 +202,7 @@ fn log_magnitude(code: u32) -> u16 {
 fn cut_solo(low: u32, first: u32, tokens: u32, escape: u32, raw: &[u8], out: &mut CutRun<'_>) {
     let sinks = out.tokens.iter_mut().zip(out.raw.iter_mut());
     for (raw, (token, tail)) in raw.as_chunks::<2>().0.iter().zip(sinks) {
-        let code = u32::from(word(*raw).rotate_left(1));
+        let code = u32::from(u16::from_le_bytes(*raw).rotate_left(1));
         let place = (code >> low).wrapping_sub(first);
         let (inside, zero) = (place < tokens, code < 2);
         let other = if zero { tokens + code } else { escape };
@@ -133,7 +220,7 @@ fn cut_solo(low: u32, first: u32, tokens: u32, escape: u32, raw: &[u8], out: &mu
 #[inline(always)]
 pub(super) fn solo_magnitudes(mantissa: u32, floor: u16, raw: &[u8], out: &mut [u16]) {
     for (magnitude, raw) in out.iter_mut().zip(raw.as_chunks::<2>().0) {
-        *magnitude = ((word(*raw) & 0x7FFF) >> (mantissa - 7))
+        *magnitude = ((u16::from_le_bytes(*raw) & 0x7FFF) >> (mantissa - 7))
             .saturating_sub(floor)
             .min(2047);
     }

@@ -1,7 +1,6 @@
 //! The reference: what every other instruction set has to equal.
 
 use super::super::LOW;
-use super::super::token::{CLASSES, Format, delta_code, delta_word, solo_code, solo_word};
 use super::{Coder, Link, RunScales, group_bytes};
 
 /// An unsigned integer as wide as an element, or wider.
@@ -10,18 +9,18 @@ pub(in super::super) trait Word: Copy + Default {
     fn from_u64(value: u64) -> Self;
     /// Widens it again.
     fn to_u64(self) -> u64;
-    /// The codes in a form that vector kernels take, if they have this width.
-    fn vector(_codes: &mut [Self]) -> Option<Codes<'_>> {
-        None
-    }
+    /// The codes with their width told.
+    fn codes(codes: &mut [Self]) -> Codes<'_>;
 }
 
-/// Codes of a width that vector kernels write.
+/// Codes of one of the widths.
 pub(in super::super) enum Codes<'a> {
     /// Codes of at most 16 bits.
     Narrow(&'a mut [u16]),
     /// Codes of 32 bits.
     Wide(&'a mut [u32]),
+    /// Codes of 64 bits.
+    Long(&'a mut [u64]),
 }
 
 impl Codes<'_> {
@@ -30,6 +29,7 @@ impl Codes<'_> {
         match self {
             Self::Narrow(codes) => codes.len(),
             Self::Wide(codes) => codes.len(),
+            Self::Long(codes) => codes.len(),
         }
     }
 }
@@ -37,8 +37,8 @@ impl Codes<'_> {
 macro_rules! word {
     ($($t:ty, $form:ident);*) => {$(
         impl Word for $t {
-            fn vector(codes: &mut [Self]) -> Option<Codes<'_>> {
-                Some(Codes::$form(codes))
+            fn codes(codes: &mut [Self]) -> Codes<'_> {
+                Codes::$form(codes)
             }
             #[inline(always)]
             fn from_u64(value: u64) -> Self {
@@ -55,6 +55,9 @@ macro_rules! word {
 word!(u16, Narrow; u32, Wide);
 
 impl Word for u64 {
+    fn codes(codes: &mut [Self]) -> Codes<'_> {
+        Codes::Long(codes)
+    }
     #[inline(always)]
     fn from_u64(value: u64) -> Self {
         value
@@ -279,55 +282,6 @@ pub(in super::super) enum Relation<'a> {
     Solo,
 }
 
-/// Writes the words of `codes` to `out`.
-#[inline(always)]
-pub(super) fn apply<W: Word>(relation: Relation<'_>, bits: u32, codes: &[W], out: &mut [u8]) {
-    let size = bits as usize / 8;
-    match relation {
-        Relation::Delta(base) => {
-            for ((out, base), code) in out
-                .chunks_exact_mut(size)
-                .zip(base.chunks_exact(size))
-                .zip(codes)
-            {
-                store(delta_word(code.to_u64(), load(base), bits), out);
-            }
-        }
-        Relation::Solo => {
-            for (out, code) in out.chunks_exact_mut(size).zip(codes) {
-                store(solo_word(code.to_u64(), bits), out);
-            }
-        }
-    }
-}
-
-/// Hands the code of each element of `raw` to `each`.
-#[inline(always)]
-pub(in super::super) fn for_each_code(
-    relation: Relation<'_>,
-    bits: u32,
-    raw: &[u8],
-    mut each: impl FnMut(usize, u64),
-) {
-    let size = bits as usize / 8;
-    match relation {
-        Relation::Delta(base) => {
-            for (i, (raw, base)) in raw
-                .chunks_exact(size)
-                .zip(base.chunks_exact(size))
-                .enumerate()
-            {
-                each(i, delta_code(load(raw), load(base), bits));
-            }
-        }
-        Relation::Solo => {
-            for (i, raw) in raw.chunks_exact(size).enumerate() {
-                each(i, solo_code(load(raw), bits));
-            }
-        }
-    }
-}
-
 /// Reads up to eight bytes, lowest first.
 #[inline(always)]
 pub(in super::super) fn load(bytes: &[u8]) -> u64 {
@@ -336,23 +290,4 @@ pub(in super::super) fn load(bytes: &[u8]) -> u64 {
         *to = *from;
     }
     u64::from_le_bytes(word)
-}
-
-#[inline(always)]
-fn store(word: u64, out: &mut [u8]) {
-    for (to, from) in out.iter_mut().zip(word.to_le_bytes()) {
-        *to = from;
-    }
-}
-
-/// Writes the class of each word of `base`.
-pub(super) fn classes(format: Format, top: u32, base: &[u8], out: &mut [u8]) {
-    for (class, base) in out
-        .iter_mut()
-        .zip(base.chunks_exact(format.bits as usize / 8))
-    {
-        *class = top
-            .wrapping_sub(format.exponent(load(base)))
-            .min(CLASSES as u32 - 1) as u8;
-    }
 }

@@ -306,8 +306,8 @@ unsafe fn store<const PLANES: usize>(
                     _mm256_storeu_si256(codes.as_mut_ptr().add(at).cast(), code[v]);
                     _mm256_storeu_si256(codes.as_mut_ptr().add(at + WIDTH).cast(), code[v + 1]);
                 }
+                scalar::Codes::Long(_) => {}
             }
         }
     }
 }
-

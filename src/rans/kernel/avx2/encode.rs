@@ -189,4 +189,3 @@ fn divide(x: __m256i, divisor: __m256i) -> (__m256i, __m256i) {
         _mm256_sub_epi32(x, _mm256_mullo_epi32(quotient, divisor)),
     )
 }
-

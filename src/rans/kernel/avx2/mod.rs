@@ -4,7 +4,8 @@ mod decode;
 mod encode;
 mod scales;
 
-use super::super::token::TokenMap;
+use super::super::token::{Format, TokenMap};
+use super::scalar::Codes;
 use super::{CutRun, Relation, narrow};
 
 pub(super) use decode::decode;
@@ -27,14 +28,14 @@ pub(super) fn available() -> bool {
 
 /// [`narrow::apply`] with this instruction set.
 #[target_feature(enable = "avx2,popcnt")]
-pub(super) fn apply(relation: Relation<'_>, codes: &[u16], out: &mut [u8]) {
-    narrow::apply(relation, codes, out);
+pub(super) fn apply(relation: Relation<'_>, bits: u32, codes: &Codes<'_>, out: &mut [u8]) {
+    narrow::apply(relation, bits, codes, out);
 }
 
 /// [`narrow::classes`] with this instruction set.
 #[target_feature(enable = "avx2,popcnt")]
-pub(super) fn classes(mantissa: u32, exponent_mask: u16, top: u16, base: &[u8], out: &mut [u8]) {
-    narrow::classes(mantissa, exponent_mask, top, base, out);
+pub(super) fn classes(format: Format, top: u32, base: &[u8], out: &mut [u8]) {
+    narrow::classes(format, top, base, out);
 }
 
 /// [`narrow::cut`] with this instruction set.

@@ -229,4 +229,3 @@ unsafe fn add_wide(to: *mut __m256i, x: __m256i) {
         );
     }
 }
-

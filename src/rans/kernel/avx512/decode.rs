@@ -291,8 +291,8 @@ unsafe fn store<const PLANES: usize>(
                 scalar::Codes::Wide(codes) => {
                     _mm512_storeu_si512(codes.as_mut_ptr().add(at).cast(), *code);
                 }
+                scalar::Codes::Long(_) => {}
             }
         }
     }
 }
-

@@ -155,4 +155,3 @@ fn divide(x: __m512i, divisor: __m512i) -> (__m512i, __m512i) {
         _mm512_mask_sub_epi32(remainder, above, remainder, divisor),
     )
 }
-

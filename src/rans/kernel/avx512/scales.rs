@@ -182,4 +182,3 @@ unsafe fn add_wide(to: *mut __m512i, x: __m512i) {
         );
     }
 }
-
