@@ -26,6 +26,8 @@ pub mod nearest;
 pub mod object_reader;
 pub mod object_writer;
 pub mod pairing;
+pub mod rans;
+pub mod recode;
 pub mod report;
 pub mod restore;
 pub mod source;

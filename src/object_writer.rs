@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::codec::{ChunkView, CodecId, EncodeOptions, encode_chunk, find};
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hash::{ChainingValue, Hash, chunk_chaining_value, merge_chunks};
 use crate::object_reader::{ObjectReader, OpenObject};
 use crate::store::object::{BaseRef, Head, is_chunked};
@@ -145,6 +145,39 @@ impl NewObject {
                 payload: scratch.as_slice().to_vec(),
             }
         })
+    }
+
+    /// Decodes a chunk that was just encoded into `out`, to compare it.
+    pub fn decode(
+        &self,
+        reader: &ObjectReader,
+        offset: u64,
+        chunk: &EncodedChunk,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let bad = |reason: String| Error::corrupt(&self.digest.name, reason);
+        let codec =
+            find(chunk.codec).ok_or_else(|| bad(format!("codec {} is unknown", chunk.codec.0)))?;
+        let first_element = offset / self.dtype.size() as u64;
+        let mut run = |base: Option<&[u8]>| {
+            let view = ChunkView {
+                dtype: self.dtype,
+                row_len: self.row_len,
+                first_element,
+                base,
+            };
+            let done = reader
+                .workspaces()
+                .with(|ws| codec.decode(&[], &view, &chunk.payload, out, ws));
+            done.map_err(|error| bad(error.to_string()))
+        };
+        match &self.base {
+            Some(base) if codec.uses_base() => reader.buffers().with(chunk.raw_len, |bytes| {
+                reader.read_range(&base.file.name, offset, bytes)?;
+                run(Some(bytes))
+            }),
+            _ => run(None),
+        }
     }
 
     /// Begins the object in the store; `first` are the chunks known so far, all of them or the first few.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::codec::select::Effort;
+use crate::config::EFFORTS;
 use crate::error::Error;
 use crate::restore::ModelVersion;
 
@@ -29,6 +31,8 @@ pub struct ZipllmArgs {
 /// The verbs beside storing.
 #[derive(Debug, Subcommand)]
 pub enum ZipllmCommand {
+    /// Encodes anew what is smaller with today's settings; can be stopped and run again
+    Recode(RecodeArgs),
     /// Checks that the store is whole; exit code 3 if it is not
     Check(CheckArgs),
 }
@@ -45,6 +49,9 @@ pub struct CompressArgs {
     /// Worker threads, in place of the config's
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
+    /// How long the encoders may search, in place of the config's: fast, default or max
+    #[arg(long, value_parser = effort)]
+    pub effort: Option<Effort>,
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
@@ -58,6 +65,25 @@ pub struct CheckArgs {
     /// Decode every object and compare it with its name
     #[arg(long)]
     pub read_data: bool,
+    /// Worker threads, in place of the config's
+    #[arg(long, value_parser = threads)]
+    pub threads: Option<usize>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `zipllm recode CONFIG`.
+#[derive(Debug, Args)]
+pub struct RecodeArgs {
+    /// The config file (JSON)
+    pub config: PathBuf,
+    /// How long the encoders may search, in place of the config's: fast, default or max
+    #[arg(long, value_parser = effort)]
+    pub effort: Option<Effort>,
+    /// Try every object again, not only those that an older codec wrote
+    #[arg(long)]
+    pub all: bool,
     /// Worker threads, in place of the config's
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
@@ -93,6 +119,13 @@ fn threads(text: &str) -> Result<usize, String> {
         Ok(count @ 1..=1024) => Ok(count),
         _ => Err("has to be a number from 1 to 1024".into()),
     }
+}
+
+fn effort(text: &str) -> Result<Effort, String> {
+    let known = EFFORTS.iter().find(|(word, _)| *word == text);
+    known
+        .map(|(_, effort)| *effort)
+        .ok_or_else(|| "has to be fast, default or max".into())
 }
 
 fn model_version(text: &str) -> Result<ModelVersion, Error> {

@@ -3,9 +3,11 @@
 //! A codec knows nothing of files, stores or threads. Adding one is one file, one row in [`REGISTRY`],
 //! one arm in [`select`], and one page in `docs/codecs/`.
 
+pub mod delta;
 pub mod planes;
 pub mod raw;
 pub mod select;
+pub mod solo_rans;
 #[cfg(test)]
 mod tests;
 mod workspace;
@@ -105,7 +107,14 @@ pub trait Codec: Sync {
 }
 
 /// Every codec of the format; the ids are the rows' numbers in `docs/format.md`.
-pub static REGISTRY: [&dyn Codec; 4] = [&raw::Raw, &zstd::Zstd, &planes::Solo, &planes::BitX];
+pub static REGISTRY: [&dyn Codec; 6] = [
+    &raw::Raw,
+    &zstd::Zstd,
+    &planes::Solo,
+    &planes::BitX,
+    &delta::Delta,
+    &solo_rans::SoloRans,
+];
 
 /// Returns the codec with this id, if this build has it.
 pub fn find(id: CodecId) -> Option<&'static dyn Codec> {

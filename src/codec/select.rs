@@ -1,29 +1,61 @@
 //! Choosing a codec for a chunk.
 
+use super::delta::Delta;
 use super::planes::{BitX, Solo};
 use super::raw::Raw;
+use super::solo_rans::SoloRans;
 use super::workspace::keep_smaller;
 use super::zstd::Zstd;
 use super::{ChunkView, Codec, CodecId, Workspace};
 use crate::dtype::DType;
+use crate::rans;
+
+pub use crate::rans::Effort;
+
+/// Which family of codecs is used for numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// The smallest: [`Delta`] and [`SoloRans`] for floats, planes for all else.
+    #[default]
+    Auto,
+    /// Planes and zstd for all numbers, as published: [`BitX`] and [`Solo`].
+    BitX,
+}
 
 /// Settings of the encoders; decoding needs none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodeOptions {
+    /// Which codecs are used for numbers.
+    pub family: Family,
     /// The level given to zstd, -7 to 22.
     pub zstd_level: i32,
+    /// How long [`Delta`](super::delta::Delta) and [`SoloRans`](super::solo_rans::SoloRans) may search.
+    pub effort: Effort,
 }
 
 impl Default for EncodeOptions {
     fn default() -> Self {
-        Self { zstd_level: 3 }
+        Self {
+            family: Family::Auto,
+            zstd_level: 3,
+            effort: Effort::Default,
+        }
+    }
+}
+
+/// The codecs of a family for elements of one dtype: with a base, and without.
+fn codecs(family: Family, dtype: DType) -> (&'static dyn Codec, &'static dyn Codec) {
+    match family {
+        Family::Auto if rans::takes(dtype) => (&Delta, &SoloRans),
+        _ if dtype == DType::Opaque => (&BitX, &Zstd),
+        _ => (&BitX, &Solo),
     }
 }
 
 /// Appends the smallest payload found for `raw` to `out` and returns its codec; never more than `raw`.
 ///
-/// With a base it is [`BitX`], unless that is large and [`Solo`] is smaller; without one it is `Solo`,
-/// or [`Zstd`] for opaque bytes. What saves nothing is stored [`Raw`].
+/// With a base it is the family's difference, unless that is large and coding alone is smaller. At
+/// [`Effort::Max`] all are tried. What saves nothing is stored [`Raw`].
 pub fn encode_chunk(
     options: &EncodeOptions,
     view: &ChunkView<'_>,
@@ -31,12 +63,9 @@ pub fn encode_chunk(
     ws: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> CodecId {
-    let second: &dyn Codec = if view.dtype == DType::Opaque {
-        &Zstd
-    } else {
-        &Solo
-    };
+    let (delta, alone) = codecs(options.family, view.dtype);
     let whole = raw.len().is_multiple_of(view.dtype.size());
+    let thorough = options.effort == Effort::Max;
     let mut search = Search {
         options,
         view,
@@ -45,15 +74,18 @@ pub fn encode_chunk(
         out,
         best: &Raw,
     };
-    if whole && view.base.is_some_and(|base| base.len() == raw.len()) {
-        search.attempt(&BitX, ws);
+    let based = whole && view.base.is_some_and(|base| base.len() == raw.len());
+    if based {
+        search.attempt(delta, ws);
     }
-    if whole && search.length() > raw.len() / 100 * 55 {
-        search.attempt(second, ws);
+    if whole && (thorough || search.length() > raw.len() / 100 * 55) {
+        search.attempt(alone, ws);
     }
-    if !whole
-        || search.length() > raw.len() / 100 * 90 && second.id() != Zstd.id() && search.repeats(ws)
-    {
+    if whole && thorough && options.family == Family::Auto {
+        search.attempt(if based { &BitX } else { &Solo }, ws);
+    }
+    let poor = search.length() > raw.len() / 100 * 90;
+    if !whole || poor && alone.id() != Zstd.id() && search.repeats(ws) {
         search.attempt(&Zstd, ws);
     }
     search.finish()

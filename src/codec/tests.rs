@@ -101,8 +101,18 @@ fn ids_and_names() {
         .iter()
         .map(|codec| (codec.id().0, codec.name()))
         .collect();
-    assert_eq!(rows, [(0, "raw"), (1, "zstd"), (2, "solo"), (3, "bitx")]);
-    assert!(find(CodecId(4)).is_none());
+    assert_eq!(
+        rows,
+        [
+            (0, "raw"),
+            (1, "zstd"),
+            (2, "solo"),
+            (3, "bitx"),
+            (4, "delta"),
+            (5, "solo-rans")
+        ]
+    );
+    assert!(find(CodecId(6)).is_none());
 }
 
 #[test]
@@ -357,7 +367,7 @@ proptest! {
         let view = view(dtype, base);
         let mut ws = Workspace::default();
         let mut payload = Vec::new();
-        let options = EncodeOptions { zstd_level: level };
+        let options = EncodeOptions { zstd_level: level, ..EncodeOptions::default() };
         let id = encode_chunk(&options, &view, &raw, &mut ws, &mut payload);
         let mut out = vec![0; raw.len()];
         prop_assert_eq!(find(id).unwrap().decode(&[], &view, &payload, &mut out, &mut ws), Ok(()));

@@ -13,6 +13,8 @@ pub struct Workspace {
     pub(super) planes: Vec<u8>,
     /// Contexts of zstd.
     pub(super) zstd: ZstdContexts,
+    /// Scratch of the context-modelled coder.
+    pub(super) rans: crate::rans::Scratch,
 }
 
 /// One context for compression and one for decompression, made when first used.

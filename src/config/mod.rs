@@ -18,6 +18,10 @@ pub use base_map::{BaseMap, Planned};
 pub use list::ModelList;
 use settings::{Settings, fault};
 
+use crate::codec::{
+    EncodeOptions,
+    select::{Effort, Family},
+};
 use crate::error::{Error, Result};
 use crate::name::ModelId;
 
@@ -47,7 +51,20 @@ pub struct Config {
     pub threads: usize,
     /// The level of zstd, 1 to 22.
     pub zstd_level: i32,
+    /// Which codecs are used for numbers.
+    pub codec: Family,
+    /// How long the encoders may search.
+    pub effort: Effort,
 }
+
+/// The words for [`Family`].
+pub const CODECS: [(&str, Family); 2] = [("auto", Family::Auto), ("bitx", Family::BitX)];
+/// The words for [`Effort`].
+pub const EFFORTS: [(&str, Effort); 3] = [
+    ("fast", Effort::Fast),
+    ("default", Effort::Default),
+    ("max", Effort::Max),
+];
 
 impl Config {
     /// Reads and checks the settings in the file at `path`; the files and directories they name are not looked at.
@@ -74,7 +91,18 @@ impl Config {
             zstd_level: level
                 .and_then(|level| i32::try_from(level).ok())
                 .unwrap_or(DEFAULT_ZSTD_LEVEL),
+            codec: settings.choice("codec", &CODECS)?.unwrap_or_default(),
+            effort: settings.choice("effort", &EFFORTS)?.unwrap_or_default(),
         })
+    }
+
+    /// Returns the settings of the encoders.
+    pub fn encode_options(&self) -> EncodeOptions {
+        EncodeOptions {
+            family: self.codec,
+            zstd_level: self.zstd_level,
+            effort: self.effort,
+        }
     }
 
     /// Reads the list of models.

@@ -10,13 +10,15 @@ use crate::error::{Error, Result};
 use crate::nearest::nearest;
 
 /// Every key there is.
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 8] = [
     "model_dir",
     "storage_dir",
     "models_to_process",
     "base_ft_path",
     "threads",
     "zstd_level",
+    "codec",
+    "effort",
 ];
 
 /// The entries of a `config.json`, known keys only and each once.
@@ -79,6 +81,19 @@ impl<'a> Settings<'a> {
                 ),
             )),
         }
+    }
+
+    /// Returns what one of several words stands for, if the key is there.
+    pub(super) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<Option<T>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let known = words.iter().find(|(word, _)| value == word);
+        known.map(|(_, choice)| Some(*choice)).ok_or_else(|| {
+            let words: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+            let reason = format!("it has to be {}, not {}", words.join(" or "), shown(value));
+            fault(self.path, key, reason)
+        })
     }
 
     fn get(&self, key: &str) -> Option<&Value> {

@@ -51,6 +51,13 @@ pub struct ObjectWriter {
     frame: Frame,
 }
 
+impl ObjectWriter {
+    /// Returns the bytes that the object's file has when it is finished now.
+    pub fn stored_len(&self) -> u64 {
+        self.frame.file_len()
+    }
+}
+
 impl StoreWriter {
     /// Opens the store at `root` for writing, creating it where there is none.
     pub fn open(root: &Path) -> Result<Self> {

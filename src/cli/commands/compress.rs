@@ -34,7 +34,8 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let options = ingest::Options {
         threads: args.threads.unwrap_or(config.threads),
         encode: EncodeOptions {
-            zstd_level: config.zstd_level,
+            effort: args.effort.unwrap_or(config.effort),
+            ..config.encode_options()
         },
         accept_missing: args.accept_missing,
         optional,

@@ -2,6 +2,7 @@
 
 mod check;
 mod compress;
+mod recode;
 pub mod restore;
 
 use std::io::{self, Write};
@@ -16,6 +17,7 @@ use super::terminal::{escape, peak_memory};
 pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
     match args.command {
         Some(ZipllmCommand::Check(args)) => check::run(&args),
+        Some(ZipllmCommand::Recode(args)) => recode::run(&args),
         None => compress::run(&args.compress),
     }
 }

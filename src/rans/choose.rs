@@ -1,0 +1,170 @@
+//! Chooses a chunk's contexts: by class alone, or by class, row and column.
+
+use super::encode::Effort;
+use super::fit::{self, Scales};
+use super::kernel::{Isa, Link, RunScales};
+use super::model::{BinMap, Merged, merge};
+use super::parts::Parts;
+use super::table::Counts;
+use super::token::{CLASSES, TOKENS};
+use super::{Grid, Scratch, side};
+
+/// Least rows and columns for which scales are tried.
+const LEAST_SIDE: usize = 16;
+
+/// Least elements for which scales are tried.
+const LEAST_ELEMENTS: usize = 4096;
+
+/// Most contexts that an encoder makes; their tables then fit the second-level cache.
+const MOST_CONTEXTS: usize = 24;
+
+/// The contexts chosen for a chunk.
+pub(super) enum Choice {
+    /// By class alone.
+    Plain(Merged<CLASSES>),
+    /// By class, row and column: the scales, the contexts of their bins, and the scales as they are written.
+    Scaled(Scales, Merged<64>, Vec<u8>),
+}
+
+/// Chooses the contexts of the chunk whose parts are in `scratch`; `classes` tells whether it has a base.
+pub(super) fn choose(
+    isa: Isa,
+    effort: Effort,
+    grid: Grid,
+    link: &Link,
+    classes: bool,
+    scratch: &mut Scratch,
+) -> Choice {
+    let elements = scratch.parts.tokens.len();
+    let rows = grid.rows(elements);
+    if effort == Effort::Fast
+        || rows < LEAST_SIDE
+        || grid.row_len < LEAST_SIDE
+        || elements < LEAST_ELEMENTS
+    {
+        return Choice::Plain(plain(&mut scratch.parts, false));
+    }
+    let (scales, scaled, side) = scaled(isa, effort, grid, link, classes, scratch);
+    let cost = scaled.cost + side_cost(&side, classes);
+    let exact = effort == Effort::Max;
+    let other = plain(&mut scratch.parts, !exact);
+    match (cost < other.cost, exact) {
+        (true, _) => Choice::Scaled(scales, scaled, side),
+        (false, true) => Choice::Plain(other),
+        (false, false) => Choice::Plain(plain(&mut scratch.parts, false)),
+    }
+}
+
+/// Bits of the scales and of the longer bin map, in units of 2^-16.
+fn side_cost(side: &[u8], classes: bool) -> u64 {
+    let class_scales = if classes { CLASSES } else { 0 };
+    ((side.len() + class_scales + 4) as u64 * 8) << 16
+}
+
+/// Contexts by class alone, from all elements or an estimate from a sample.
+fn plain(parts: &mut Parts, sampled: bool) -> Merged<CLASSES> {
+    if sampled {
+        parts.counts.clear();
+        parts.counts.resize(CLASSES, [0; TOKENS]);
+        let mut seen = 0;
+        for run in fit::sample(parts.tokens.len()) {
+            seen += run.len();
+            for (&token, &class) in parts.tokens[run.clone()].iter().zip(&parts.classes[run]) {
+                parts.counts[usize::from(class & 31)][usize::from(token)] += 1;
+            }
+        }
+        let (elements, seen) = (parts.tokens.len() as u64, seen.max(1) as u64);
+        for count in parts.counts.iter_mut().flatten() {
+            *count = (u64::from(*count) * elements / seen) as u32;
+        }
+    } else {
+        count(
+            &parts.tokens,
+            &parts.classes,
+            &mut parts.tables,
+            &mut parts.counts,
+        );
+    }
+    merge::<CLASSES>(&parts.counts, MOST_CONTEXTS)
+}
+
+/// Fits scales and merges the bins that they give.
+fn scaled(
+    isa: Isa,
+    effort: Effort,
+    grid: Grid,
+    link: &Link,
+    classes: bool,
+    scratch: &mut Scratch,
+) -> (Scales, Merged<64>, Vec<u8>) {
+    let parts = &mut scratch.parts;
+    let class = if classes {
+        fit::fit_classes(parts, link)
+    } else {
+        [64; CLASSES]
+    };
+    let sweeps = match (classes, effort) {
+        (false, _) => 1,
+        (true, Effort::Max) => 6,
+        (true, _) => 2,
+    };
+    let scales = fit::fit(isa, parts, grid, link, class, sweeps);
+    let bins = BinMap(std::array::from_fn(|bin| bin as u8));
+    scratch.ctx.resize(parts.tokens.len(), 0);
+    contexts(isa, grid, &scales, &parts.classes, &bins, &mut scratch.ctx);
+    count(
+        &parts.tokens,
+        &scratch.ctx,
+        &mut parts.tables,
+        &mut parts.counts,
+    );
+    let merged = merge::<64>(&parts.counts, MOST_CONTEXTS);
+    let mut side = Vec::new();
+    side::write([&scales.rows, &scales.columns], &mut side);
+    (scales, merged, side)
+}
+
+/// Counts tokens by bin.
+fn count(tokens: &[u8], bins: &[u8], tables: &mut Vec<u32>, counts: &mut Vec<Counts>) {
+    const CELLS: usize = 64 * TOKENS;
+    // Neighbours are often alike: two tables keep one count from waiting for the last.
+    tables.clear();
+    tables.resize(2 * CELLS, 0);
+    counts.resize(64, [0; TOKENS]);
+    let ([even, odd], _) = tables.as_chunks_mut::<CELLS>() else {
+        return;
+    };
+    let index = |token: u8, bin: u8| (usize::from(bin & 63) << 8) | usize::from(token);
+    let (tokens, last_token) = tokens.as_chunks::<2>();
+    let (bins, last_bin) = bins.as_chunks::<2>();
+    for (token, bin) in tokens.iter().zip(bins) {
+        even[index(token[0], bin[0])] += 1;
+        odd[index(token[1], bin[1])] += 1;
+    }
+    for (&token, &bin) in last_token.iter().zip(last_bin) {
+        even[index(token, bin)] += 1;
+    }
+    let sums = even.iter().zip(odd.iter()).map(|(a, b)| a + b);
+    for (count, sum) in counts.iter_mut().flatten().zip(sums) {
+        *count = sum;
+    }
+}
+
+/// Writes each element's context under `scales`.
+pub(super) fn contexts(
+    isa: Isa,
+    grid: Grid,
+    scales: &Scales,
+    classes: &[u8],
+    map: &BinMap<64>,
+    out: &mut [u8],
+) {
+    for (start, end, row, column) in grid.runs(0, out.len()) {
+        let run = RunScales {
+            class: &scales.class,
+            columns: &scales.columns[column..column + (end - start)],
+            row: scales.rows[row],
+        };
+        isa.scaled_contexts(&classes[start..end], &run, &map.0, &mut out[start..end]);
+    }
+}

@@ -1,0 +1,347 @@
+//! Decodes a chunk, trusting nothing.
+
+use super::bits::BitReader;
+use super::fit::Scales;
+use super::kernel::{Coder, Isa, Relation, RunScales, Word, group_bytes};
+use super::model::BinMap;
+use super::side::{self, read_states};
+use super::table;
+use super::token::{CLASSES, Format, TokenMap};
+use super::{Bad, Chunk, FEW_LANES, Grid, LANES, LOW, Scratch, flags, lanes_of};
+
+/// Elements that are decoded at a time; whole groups, small enough for the first cache.
+const BLOCK: usize = 4096;
+
+/// How a chunk's contexts come about.
+enum Contexts {
+    Plain([u8; CLASSES]),
+    Scaled(Box<Scales>, [u8; 64]),
+}
+
+/// Decodes `payload` into `out`; any bytes may be passed.
+pub fn decode(
+    isa: Isa,
+    chunk: &Chunk<'_>,
+    payload: &[u8],
+    out: &mut [u8],
+    scratch: &mut Scratch,
+) -> Result<(), Bad> {
+    let (&kind, rest) = payload.split_first().ok_or(Bad::Truncated)?;
+    if kind == flags::STORED {
+        return copy(rest, out);
+    }
+    if !chunk.fits(out.len()) {
+        return Err(Bad::Base);
+    }
+    if kind == flags::EQUAL {
+        out.copy_from_slice(chunk.base.ok_or(Bad::Base)?);
+        return if rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Bad::Trailing)
+        };
+    }
+    let format = Format::of(chunk.dtype).ok_or(Bad::Malformed("element type"))?;
+    let size = format.bytes();
+    if !out.len().is_multiple_of(size) {
+        return Err(Bad::Malformed("length"));
+    }
+    let stream = Stream::parse(
+        format,
+        chunk,
+        kind,
+        rest,
+        out.len() / size,
+        &mut scratch.table,
+    )?;
+    match size {
+        1 | 2 => stream.run(
+            isa,
+            chunk.base,
+            out,
+            &mut scratch.ctx,
+            &mut scratch.codes16,
+            &scratch.table,
+        ),
+        4 => stream.run(
+            isa,
+            chunk.base,
+            out,
+            &mut scratch.ctx,
+            &mut scratch.codes32,
+            &scratch.table,
+        ),
+        _ => stream.run(
+            isa,
+            chunk.base,
+            out,
+            &mut scratch.ctx,
+            &mut scratch.codes64,
+            &scratch.table,
+        ),
+    }
+}
+
+fn copy(from: &[u8], to: &mut [u8]) -> Result<(), Bad> {
+    match from.len().cmp(&to.len()) {
+        std::cmp::Ordering::Less => Err(Bad::Truncated),
+        std::cmp::Ordering::Greater => Err(Bad::Trailing),
+        std::cmp::Ordering::Equal => {
+            to.copy_from_slice(from);
+            Ok(())
+        }
+    }
+}
+
+/// A parsed payload.
+struct Stream<'a> {
+    format: Format,
+    grid: Grid,
+    top: u32,
+    map: TokenMap,
+    contexts: Contexts,
+    table_bits: u32,
+    states: [u32; LANES],
+    words: &'a [u8],
+}
+
+impl<'a> Stream<'a> {
+    fn parse(
+        format: Format,
+        chunk: &Chunk<'_>,
+        kind: u8,
+        rest: &'a [u8],
+        elements: usize,
+        decoder: &mut Vec<u32>,
+    ) -> Result<Self, Bad> {
+        let delta = chunk.base.is_some();
+        let known =
+            flags::CODED | flags::SCALED | flags::FINE_TABLE | if delta { flags::FINE } else { 0 };
+        if kind & flags::CODED == 0 || kind & !known != 0 {
+            return Err(Bad::Malformed("kind"));
+        }
+        let (window, mut rest) = rest.split_first_chunk().ok_or(Bad::Truncated)?;
+        let window = u16::from_le_bytes(*window);
+        let map = if delta {
+            TokenMap::delta(format, kind & flags::FINE != 0)
+        } else if u64::from(window) <= TokenMap::last_window(format) {
+            TokenMap::solo(format, u64::from(window))
+        } else {
+            return Err(Bad::Malformed("window"));
+        };
+        let grid = chunk.grid(elements);
+        let scales = if kind & flags::SCALED == 0 {
+            None
+        } else {
+            Some(read_scales(delta, grid, elements, &mut rest)?)
+        };
+        let mut reader = BitReader::new(rest);
+        let (contexts, count) = match scales {
+            Some(scales) => {
+                let bins = BinMap::<64>::read(&mut reader)?;
+                (Contexts::Scaled(Box::new(scales), bins.0), bins.contexts())
+            }
+            None if delta => {
+                let bins = BinMap::<CLASSES>::read(&mut reader)?;
+                (Contexts::Plain(bins.0), bins.contexts())
+            }
+            None => (Contexts::Plain([0; CLASSES]), 1),
+        };
+        let table_bits = if kind & flags::FINE_TABLE == 0 {
+            11
+        } else {
+            12
+        };
+        decoder.clear();
+        for _ in 0..count {
+            table::lay_out_decoder(
+                &table::read(&mut reader, map.alphabet, table_bits)?,
+                decoder,
+            );
+        }
+        let rest = reader.rest()?;
+        let mut states = [LOW; LANES];
+        let words = if lanes_of(elements) == LANES {
+            let (wide, words) = read_states::<LANES>(rest)?;
+            states = wide;
+            words
+        } else {
+            let (few, words) = read_states::<FEW_LANES>(rest)?;
+            states[..FEW_LANES].copy_from_slice(&few);
+            words
+        };
+        let top = u32::from(window);
+        Ok(Self {
+            format,
+            grid,
+            top,
+            map,
+            contexts,
+            table_bits,
+            states,
+            words,
+        })
+    }
+
+    fn run<W: Word>(
+        mut self,
+        isa: Isa,
+        base: Option<&[u8]>,
+        out: &mut [u8],
+        ctx: &mut Vec<u8>,
+        codes: &mut Vec<W>,
+        decoder: &[u32],
+    ) -> Result<(), Bad> {
+        ctx.resize(BLOCK, 0);
+        codes.resize(BLOCK, W::default());
+        let size = self.format.bytes();
+        let lanes = lanes_of(out.len() / size);
+        let coder = Coder {
+            table: decoder,
+            table_bits: self.table_bits,
+            map: &self.map,
+            planes: self.format.planes(),
+        };
+        let mut words = Words::new(self.words);
+        for (number, out) in out.chunks_mut(BLOCK * size).enumerate() {
+            let elements = out.len() / size;
+            let start = number * BLOCK;
+            let base = base
+                .and_then(|base| base.get(start * size..))
+                .and_then(|base| base.get(..out.len()));
+            let ctx = ctx.get_mut(..elements).ok_or(Bad::Truncated)?;
+            let codes = codes.get_mut(..elements).ok_or(Bad::Truncated)?;
+            contexts(
+                isa,
+                self.format,
+                self.top,
+                self.grid,
+                &self.contexts,
+                base,
+                start,
+                ctx,
+            );
+            words.decode(isa, &coder, &mut self.states[..lanes], ctx, codes)?;
+            let relation = base.map_or(Relation::Solo, Relation::Delta);
+            isa.apply(relation, self.format.bits, codes, out);
+        }
+        if !words.is_done() || self.states.iter().any(|&x| x != LOW) {
+            return Err(Bad::Malformed("words"));
+        }
+        Ok(())
+    }
+}
+
+fn read_scales(delta: bool, grid: Grid, elements: usize, rest: &mut &[u8]) -> Result<Scales, Bad> {
+    let mut class = [64i8; CLASSES];
+    if delta {
+        let (bytes, tail) = rest.split_first_chunk::<CLASSES>().ok_or(Bad::Truncated)?;
+        class = bytes.map(|b| b as i8);
+        *rest = tail;
+    }
+    // Long rows have more columns than the chunk has elements; no encoder scales those.
+    if grid.row_len > elements {
+        return Err(Bad::Malformed("scales"));
+    }
+    let ([rows, columns], tail) = side::read(rest, [grid.rows(elements), grid.row_len])?;
+    *rest = tail;
+    Ok(Scales {
+        class,
+        rows,
+        columns,
+    })
+}
+
+/// Writes the contexts of the elements from `start` on.
+#[allow(clippy::too_many_arguments)]
+fn contexts(
+    isa: Isa,
+    format: Format,
+    top: u32,
+    grid: Grid,
+    contexts: &Contexts,
+    base: Option<&[u8]>,
+    start: usize,
+    out: &mut [u8],
+) {
+    match base {
+        Some(base) => isa.classes(format, top, base, out),
+        None => out.fill(0),
+    }
+    match contexts {
+        Contexts::Plain(map) => isa.plain_contexts(map, out),
+        Contexts::Scaled(scales, map) => {
+            let mut classes = [0u8; BLOCK];
+            let classes = &mut classes[..out.len()];
+            classes.copy_from_slice(out);
+            for (from, to, row, column) in grid.runs(start, start + out.len()) {
+                let columns = &scales.columns[column..column + (to - from)];
+                let run = RunScales {
+                    class: &scales.class,
+                    columns,
+                    row: scales.rows[row],
+                };
+                let here = from - start..to - start;
+                isa.scaled_contexts(&classes[here.clone()], &run, map, &mut out[here]);
+            }
+        }
+    }
+}
+
+/// The words of a payload, with room behind the last one so that loops need not look at every word.
+struct Words<'a> {
+    bytes: &'a [u8],
+    position: usize,
+    tail: [u8; TAIL],
+    /// Bytes of words in the tail, once it is in use.
+    in_tail: Option<usize>,
+}
+
+/// Room for the words of two groups of the widest kind.
+const TAIL: usize = 2 * group_bytes(LANES, 4) + 64;
+
+impl<'a> Words<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            position: 0,
+            tail: [0; TAIL],
+            in_tail: None,
+        }
+    }
+
+    fn decode<W: Word>(
+        &mut self,
+        isa: Isa,
+        coder: &Coder<'_>,
+        states: &mut [u32],
+        ctx: &[u8],
+        codes: &mut [W],
+    ) -> Result<(), Bad> {
+        let mut done = 0;
+        if self.in_tail.is_none() {
+            done = isa.decode(coder, states, self.bytes, &mut self.position, ctx, codes);
+            if done == codes.len() {
+                return Ok(());
+            }
+            let left = self.bytes.get(self.position..).ok_or(Bad::Truncated)?;
+            self.tail
+                .get_mut(..left.len())
+                .ok_or(Bad::Truncated)?
+                .copy_from_slice(left);
+            self.in_tail = Some(left.len());
+            self.position = 0;
+        }
+        let (ctx, codes) = (&ctx[done..], &mut codes[done..]);
+        let more = isa.decode(coder, states, &self.tail, &mut self.position, ctx, codes);
+        if more == codes.len() {
+            Ok(())
+        } else {
+            Err(Bad::Truncated)
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.position == self.in_tail.unwrap_or(self.bytes.len())
+    }
+}

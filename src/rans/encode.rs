@@ -1,0 +1,227 @@
+//! Encodes a chunk: cuts it into parts, has contexts chosen, writes tables and words.
+
+use super::bits::BitWriter;
+use super::choose::{Choice, choose, contexts};
+use super::fit;
+use super::kernel::{Coder, Isa, Link, Relation};
+use super::parts::{self, cut};
+use super::table::{self, Counts};
+use super::token::{Format, TokenMap};
+use super::{Chunk, LOW, Scratch, flags, lanes_of};
+
+/// How much time an encoder may take for how small a result; the decoder does not care.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// Contexts from the base's exponent alone.
+    Fast,
+    /// Row and column scales too.
+    #[default]
+    Default,
+    /// More passes and finer tables.
+    Max,
+}
+
+impl Effort {
+    fn table_bits(self) -> u32 {
+        if self == Self::Max { 12 } else { 11 }
+    }
+}
+
+/// How the parts of a chunk are to be coded.
+struct Plan {
+    map: TokenMap,
+    link: Link,
+    planes: usize,
+    flags: u8,
+    /// The top of the exponents' classes, or the start of the window of tokens.
+    window: u16,
+    /// Whether there is a base with classes.
+    classes: bool,
+}
+
+/// Appends the payload of `raw` to `out`: at most one byte more than `raw`.
+///
+/// A chunk of a dtype that the coder does not take, of a part of an element, or whose base has another length, is
+/// stored as it is.
+pub fn encode(
+    isa: Isa,
+    effort: Effort,
+    chunk: &Chunk<'_>,
+    raw: &[u8],
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) {
+    let start = out.len();
+    let coded = match Format::of(chunk.dtype) {
+        _ if chunk.base == Some(raw) => {
+            out.push(flags::EQUAL);
+            true
+        }
+        Some(format) if raw.len().is_multiple_of(format.bytes()) && chunk.fits(raw.len()) => {
+            encode_elements(isa, effort, format, chunk, raw, scratch, out);
+            out.len() - start <= raw.len()
+        }
+        _ => false,
+    };
+    if !coded {
+        out.truncate(start);
+        out.push(flags::STORED);
+        out.extend_from_slice(raw);
+    }
+}
+
+fn encode_elements(
+    isa: Isa,
+    effort: Effort,
+    format: Format,
+    chunk: &Chunk<'_>,
+    raw: &[u8],
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) {
+    let plan = match chunk.base {
+        Some(base) => plan_delta(isa, format, raw, base, scratch),
+        None => plan_solo(isa, format, raw, scratch),
+    };
+    let grid = chunk.grid(raw.len() / format.bytes());
+    let choice = choose(isa, effort, grid, &plan.link, plan.classes, scratch);
+    let mut flags = flags::CODED | plan.flags;
+    flags |= if matches!(choice, Choice::Scaled(..)) {
+        flags::SCALED
+    } else {
+        0
+    };
+    flags |= if effort.table_bits() == 12 {
+        flags::FINE_TABLE
+    } else {
+        0
+    };
+    out.push(flags);
+    out.extend_from_slice(&plan.window.to_le_bytes());
+    scratch.ctx.resize(scratch.parts.tokens.len(), 0);
+    let mut writer;
+    let counts = match choice {
+        Choice::Plain(merged) => {
+            writer = BitWriter::new(out);
+            if plan.classes {
+                merged.map.write(&mut writer);
+            }
+            scratch.ctx.copy_from_slice(&scratch.parts.classes);
+            isa.plain_contexts(&merged.map.0, &mut scratch.ctx);
+            merged.counts
+        }
+        Choice::Scaled(scales, merged, side) => {
+            if plan.classes {
+                out.extend(scales.class.iter().map(|&scale| scale as u8));
+            }
+            out.extend_from_slice(&side);
+            writer = BitWriter::new(out);
+            merged.map.write(&mut writer);
+            contexts(
+                isa,
+                grid,
+                &scales,
+                &scratch.parts.classes,
+                &merged.map,
+                &mut scratch.ctx,
+            );
+            merged.counts
+        }
+    };
+    write_tables(
+        &plan.map,
+        counts,
+        effort.table_bits(),
+        writer,
+        &mut scratch.table,
+    );
+    write_words(isa, &plan, effort.table_bits(), scratch, out);
+}
+
+fn plan_delta(isa: Isa, format: Format, raw: &[u8], base: &[u8], scratch: &mut Scratch) -> Plan {
+    let top = parts::top_exponent(format, base);
+    let fine = parts::fine_pays(format, raw, base);
+    let map = TokenMap::delta(format, fine);
+    cut(
+        isa,
+        format,
+        &map,
+        Relation::Delta(base),
+        top,
+        raw,
+        &mut scratch.parts,
+    );
+    let link = fit::delta_link(parts::window_octaves(format, &scratch.parts));
+    let flags = if fine { flags::FINE } else { 0 };
+    Plan {
+        map,
+        link,
+        planes: format.planes(),
+        flags,
+        window: top as u16,
+        classes: true,
+    }
+}
+
+fn plan_solo(isa: Isa, format: Format, raw: &[u8], scratch: &mut Scratch) -> Plan {
+    let first = parts::best_window(format, raw);
+    let map = TokenMap::solo(format, first);
+    cut(
+        isa,
+        format,
+        &map,
+        Relation::Solo,
+        0,
+        raw,
+        &mut scratch.parts,
+    );
+    let link = fit::solo_link(parts::mean_magnitude(&scratch.parts));
+    Plan {
+        map,
+        link,
+        planes: format.planes(),
+        flags: 0,
+        window: first as u16,
+        classes: false,
+    }
+}
+
+fn write_tables(
+    map: &TokenMap,
+    counts: Vec<Counts>,
+    table_bits: u32,
+    mut writer: BitWriter<'_>,
+    encoder: &mut Vec<u32>,
+) {
+    encoder.clear();
+    for mut counts in counts {
+        table::fold_rare(&mut counts, map, table_bits);
+        let frequencies = table::normalise(&counts, table_bits);
+        table::write(&frequencies, &mut writer);
+        table::lay_out_encoder(&frequencies, map, encoder);
+    }
+    writer.finish();
+}
+
+fn write_words(isa: Isa, plan: &Plan, table_bits: u32, scratch: &mut Scratch, out: &mut Vec<u8>) {
+    let coder = Coder {
+        table: &scratch.table,
+        table_bits,
+        map: &plan.map,
+        planes: plan.planes,
+    };
+    let parts = &mut scratch.parts;
+    let mut states = [LOW; super::LANES];
+    let states = &mut states[..lanes_of(parts.tokens.len())];
+    scratch.words.resize(coder.room(parts.tokens.len()), 0);
+    let at = isa.encode(
+        &coder,
+        states,
+        &scratch.ctx,
+        &mut parts.tokens,
+        &mut parts.raw,
+        &mut scratch.words,
+    );
+    out.extend(states.iter().flat_map(|x| x.to_le_bytes()));
+    out.extend_from_slice(&scratch.words[at..]);
+}

@@ -1,0 +1,198 @@
+//! Fits scales: how large elements of each class, row and column are expected to be, in 1/8 octaves.
+//!
+//! The model: the mean log magnitude of an element is `mean[scale(class) + scale(column) + scale(row)]`, where `mean`
+//! is that of a normal variable rounded to integers. Newton steps on sums of residuals; all in integers, so that the
+//! same scales come out on every machine.
+
+use super::Grid;
+use super::kernel::{Isa, Link, RunScales};
+use super::parts::Parts;
+use super::token::CLASSES;
+
+/// Scales of classes, rows and columns.
+#[derive(Clone, Debug)]
+pub(super) struct Scales {
+    pub(super) class: [i8; CLASSES],
+    pub(super) rows: Vec<i8>,
+    pub(super) columns: Vec<i8>,
+}
+
+/// Steps of the scale: bins of two.
+const STEPS: usize = 128;
+
+/// Mean of the log magnitude `128 * log2(1 + |x|)`, by straight lines between powers of two, of x = round(N(0, s)),
+/// s = 2^((i - 40) / 8), in units of 2^-11 octaves. Below i = 23 it falls by a third a step instead of as the
+/// normal tail, since rare changes are more frequent than that.
+const MEANS: [i16; 105] = [
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 5, 7, 11, 17, 26, 39, 60, 93, 137, 190, 252,
+    322, 399, 480, 565, 653, 742, 832, 924, 1017, 1112, 1210, 1310, 1414, 1520, 1631, 1746, 1864,
+    1987, 2115, 2246, 2381, 2521, 2665, 2813, 2965, 3121, 3282, 3446, 3615, 3787, 3963, 4143, 4326,
+    4513, 4703, 4897, 5094, 5294, 5496, 5702, 5910, 6120, 6334, 6549, 6767, 6987, 7210, 7434, 7660,
+    7887, 8117, 8348, 8581, 8815, 9050, 9286, 9524, 9763, 10003, 10244, 10486, 10729, 10973, 11218,
+    11463, 11709, 11956, 12203, 12451, 12699, 12948, 13197, 13447, 13697, 13947, 14198, 14449,
+];
+
+/// A step in 2^-11 octaves.
+const STEP: i32 = 2048 / 8;
+
+/// The mean at a step, beyond the table by its asymptote.
+fn mean_at(step: i32) -> i32 {
+    let last = MEANS.len() as i32 - 1;
+    let inside = MEANS[step.clamp(0, last) as usize];
+    i32::from(inside) + (step - last).max(0) * STEP
+}
+
+/// The link of differences, its window of 16 octaves raised by `octaves`.
+pub(super) fn delta_link(octaves: i32) -> Link {
+    link(octaves * 128, |step| {
+        mean_at(step + 8 * octaves) - octaves * 2048
+    })
+}
+
+/// The link of words alone: scale and mean log magnitude are one, the window's middle at `middle` 2^-7 octaves.
+pub(super) fn solo_link(middle: i32) -> Link {
+    link(middle, |step| (step - STEPS as i32 / 2) * STEP)
+}
+
+fn link(offset: i32, mean: impl Fn(i32) -> i32) -> Link {
+    let mut out = Link {
+        offset: offset as i16,
+        mean: [0; 64],
+        slope: [0; 64],
+    };
+    for (bin, (m, s)) in out.mean.iter_mut().zip(&mut out.slope).enumerate() {
+        let step = 2 * bin as i32;
+        *m = i32::midpoint(mean(step), mean(step + 1)) as i16;
+        *s = ((mean(step + 3) - mean(step - 2)) * 8 / 5).clamp(1, 2048) as u16;
+    }
+    out
+}
+
+/// The step at which the expected log magnitude, in 2^-11 octaves, reaches `mean`.
+fn step_of(link: &Link, mean: i32) -> i8 {
+    let bin = link.mean.partition_point(|&m| i32::from(m) < mean);
+    (2 * bin).min(STEPS - 1) as i8
+}
+
+/// Sums of residuals and slopes of one class, row or column.
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    residual: i64,
+    slope: i64,
+}
+
+impl Sums {
+    /// A Newton step in 1/8 octaves, held back where there is little evidence.
+    fn step(self, limit: i64) -> i64 {
+        let numerator = 8 * self.residual;
+        let denominator = (self.slope + HOLD).max(1);
+        let half = if numerator < 0 {
+            -denominator / 2
+        } else {
+            denominator / 2
+        };
+        ((numerator + half) / denominator).clamp(-limit, limit)
+    }
+}
+
+/// Slope that is added to every sum: that of about a hundred elements whose changes are large.
+const HOLD: i64 = 96 * 2048;
+
+/// Fits class scales alone.
+pub(super) fn fit_classes(parts: &Parts, link: &Link) -> [i8; CLASSES] {
+    let mut sums = [(0i64, 0i64); CLASSES];
+    for i in sample(parts.tokens.len()).flatten() {
+        let (sum, count) = &mut sums[usize::from(parts.classes[i] & 31)];
+        *sum += (i64::from(parts.magnitudes[i]) - i64::from(link.offset)) << 4;
+        *count += 1;
+    }
+    let mut out = [0i8; CLASSES];
+    let mut last = 64i8;
+    for (scale, (sum, count)) in out.iter_mut().zip(sums) {
+        // A class without elements is expected an octave above the one before it.
+        last = if count == 0 {
+            last.saturating_add(8)
+        } else {
+            step_of(link, (sum / count) as i32)
+        };
+        *scale = last;
+    }
+    out
+}
+
+/// Runs of 64 elements, about one in sixteen, spread so that they do not follow the rows.
+pub(super) fn sample(elements: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let runs = elements.div_ceil(64);
+    (0..runs)
+        .filter(move |&run| runs <= 64 || (run as u32).wrapping_mul(0x9E37_79B1) >> 28 == 0)
+        .map(move |run| run * 64..(run * 64 + 64).min(elements))
+}
+
+/// Fits row and column scales in `sweeps` passes over the chunk; classes keep theirs.
+pub(super) fn fit(
+    isa: Isa,
+    parts: &Parts,
+    grid: Grid,
+    link: &Link,
+    class: [i8; CLASSES],
+    sweeps: u32,
+) -> Scales {
+    let elements = parts.tokens.len();
+    let mut scales = Scales {
+        class,
+        rows: vec![0; grid.rows(elements)],
+        columns: vec![0; grid.row_len.min(elements)],
+    };
+    let mut columns = (vec![0i32; grid.row_len], vec![0u32; grid.row_len]);
+    for sweep in 0..sweeps {
+        columns.0.fill(0);
+        columns.1.fill(0);
+        let mut rows = vec![Sums::default(); scales.rows.len()];
+        for (start, end, row, column) in grid.runs(0, elements) {
+            let within = column..column + (end - start);
+            let run = RunScales {
+                class: &scales.class,
+                columns: &scales.columns[within.clone()],
+                row: scales.rows[row],
+            };
+            let sums = (&mut columns.0[within.clone()], &mut columns.1[within]);
+            let magnitudes = &parts.magnitudes[start..end];
+            let (residual, slope) =
+                isa.residuals(magnitudes, &parts.classes[start..end], &run, link, sums);
+            rows[row] = Sums {
+                residual: i64::from(residual),
+                slope: i64::from(slope),
+            };
+        }
+        update(
+            &mut scales,
+            &rows,
+            &columns,
+            if sweep == 0 { 16 } else { 8 },
+        );
+    }
+    scales
+}
+
+fn update(scales: &mut Scales, rows: &[Sums], columns: &(Vec<i32>, Vec<u32>), limit: i64) {
+    let mut all = Sums::default();
+    for (scale, sums) in scales.rows.iter_mut().zip(rows) {
+        all.residual += sums.residual;
+        all.slope += sums.slope;
+        *scale = (i64::from(*scale) + sums.step(limit)).clamp(-127, 127) as i8;
+    }
+    // Rows have taken up what is common to all; columns take only what is left.
+    let common = all.step(limit);
+    for (scale, (&residual, &slope)) in scales
+        .columns
+        .iter_mut()
+        .zip(columns.0.iter().zip(&columns.1))
+    {
+        let sums = Sums {
+            residual: i64::from(residual),
+            slope: i64::from(slope),
+        };
+        let step = (sums.step(2 * limit) - common).clamp(-limit, limit);
+        *scale = (i64::from(*scale) + step).clamp(-127, 127) as i8;
+    }
+}

@@ -1,0 +1,253 @@
+//! Calls the version of each loop that belongs to an instruction set.
+#![allow(unsafe_code)]
+
+use super::super::LANES;
+use super::super::token::{Format, Shape, TokenMap};
+use super::{Coder, CutRun, Isa, Link, Relation, RunScales, Word, narrow, scalar};
+#[cfg(target_arch = "x86_64")]
+use super::{avx2, avx512};
+
+/// Calls `$module::$name` of the instruction set, or the plain version.
+macro_rules! by_isa {
+    ($isa:expr, $name:ident $(::<$generic:literal>)? ($($argument:expr),*), $plain:expr) => {
+        match $isa {
+            Isa::Scalar => $plain,
+            // SAFETY: these values exist only where the machine has the instructions.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { avx2::$name $(::<$generic>)? ($($argument),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { avx512::$name $(::<$generic>)? ($($argument),*) },
+        }
+    };
+}
+
+impl Isa {
+    /// Writes each element's context: `map` of half the sum of its scales, cut to a byte and at zero.
+    pub(in super::super) fn scaled_contexts(
+        self,
+        classes: &[u8],
+        scales: &RunScales<'_>,
+        map: &[u8; 64],
+        out: &mut [u8],
+    ) {
+        by_isa!(
+            self,
+            scaled_contexts(classes, scales, map, out),
+            scalar::scaled_contexts(classes, scales, map, out)
+        );
+    }
+
+    /// Replaces each class by its context.
+    pub(in super::super) fn plain_contexts(self, map: &[u8; 32], classes: &mut [u8]) {
+        by_isa!(
+            self,
+            plain_contexts(map, classes),
+            scalar::plain_contexts(map, classes)
+        );
+    }
+
+    /// Adds each element's residual and slope to its column's and returns the sums of the run.
+    pub(in super::super) fn residuals(
+        self,
+        magnitudes: &[u16],
+        classes: &[u8],
+        scales: &RunScales<'_>,
+        link: &Link,
+        columns: (&mut [i32], &mut [u32]),
+    ) -> (i32, u32) {
+        by_isa!(
+            self,
+            residuals(magnitudes, classes, scales, link, columns),
+            scalar::residuals(magnitudes, classes, scales, link, columns)
+        )
+    }
+
+    /// Writes the class of each word of `base`.
+    pub(in super::super) fn classes(self, format: Format, top: u32, base: &[u8], out: &mut [u8]) {
+        by_isa!(
+            self,
+            classes(format, top, base, out),
+            narrow::classes(format, top, base, out)
+        );
+    }
+
+    /// Cuts 16-bit elements into tokens, raw bits and, for differences, log magnitudes.
+    pub(in super::super) fn cut(
+        self,
+        map: &TokenMap,
+        relation: Relation<'_>,
+        raw: &[u8],
+        out: &mut CutRun<'_>,
+    ) {
+        by_isa!(
+            self,
+            cut(map, relation, raw, out),
+            narrow::cut(map, relation, raw, out)
+        );
+    }
+
+    /// Writes the log magnitudes of 16-bit words alone.
+    pub(in super::super) fn solo_magnitudes(
+        self,
+        mantissa: u32,
+        floor: u16,
+        raw: &[u8],
+        out: &mut [u16],
+    ) {
+        by_isa!(
+            self,
+            solo_magnitudes(mantissa, floor, raw, out),
+            narrow::solo_magnitudes(mantissa, floor, raw, out)
+        );
+    }
+
+    /// Writes the words of `codes`, of `bits` bits, to `out`.
+    pub(in super::super) fn apply<W: Word>(
+        self,
+        relation: Relation<'_>,
+        bits: u32,
+        codes: &mut [W],
+        out: &mut [u8],
+    ) {
+        let codes = W::codes(codes);
+        by_isa!(
+            self,
+            apply(relation, bits, &codes, out),
+            narrow::apply(relation, bits, &codes, out)
+        );
+    }
+
+    /// Codes elements from the last to the first; words grow downwards from the end of `words`.
+    /// Returns where they start.
+    pub(in super::super) fn encode(
+        self,
+        coder: &Coder<'_>,
+        states: &mut [u32],
+        ctx: &[u8],
+        tokens: &mut [u8],
+        raw: &mut [Vec<u16>; 4],
+        words: &mut [u8],
+    ) -> usize {
+        let mut at = words.len();
+        if let (Ok(states), 0..=2, true) = (
+            <&mut [u32; LANES]>::try_from(&mut *states),
+            coder.planes,
+            self != Self::Scalar,
+        ) {
+            let whole = tokens.len() / LANES * LANES;
+            if whole < tokens.len() {
+                scalar::encode_group(
+                    coder,
+                    states,
+                    ctx,
+                    tokens,
+                    raw,
+                    whole..tokens.len(),
+                    words,
+                    &mut at,
+                );
+            }
+            return self.encode_wide(
+                coder,
+                states,
+                &ctx[..whole],
+                &mut tokens[..whole],
+                raw,
+                words,
+                at,
+            );
+        }
+        scalar::encode(coder, states, ctx, tokens, raw, words)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn encode_wide(
+        self,
+        coder: &Coder<'_>,
+        states: &mut [u32; LANES],
+        ctx: &[u8],
+        tokens: &mut [u8],
+        raw: &mut [Vec<u16>; 4],
+        words: &mut [u8],
+        end: usize,
+    ) -> usize {
+        macro_rules! run {
+            ($planes:literal) => {
+                by_isa!(
+                    self,
+                    encode::<$planes>(coder, states, ctx, tokens, raw, words, end),
+                    end
+                )
+            };
+        }
+        match coder.planes {
+            0 => run!(0),
+            1 => run!(1),
+            _ => run!(2),
+        }
+    }
+
+    /// Decodes whole groups, as far as `words` surely suffices, and a short one at the end; returns how many
+    /// elements that were.
+    pub(in super::super) fn decode<W: Word>(
+        self,
+        coder: &Coder<'_>,
+        states: &mut [u32],
+        words: &[u8],
+        position: &mut usize,
+        ctx: &[u8],
+        codes: &mut [W],
+    ) -> usize {
+        let done = match <&mut [u32; LANES]>::try_from(&mut *states) {
+            Ok(states) => self.decode_wide(coder, states, words, position, ctx, W::codes(codes)),
+            Err(_) => 0,
+        };
+        done + scalar::decode(
+            coder,
+            states,
+            words,
+            position,
+            &ctx[done..],
+            &mut codes[done..],
+        )
+    }
+
+    fn decode_wide(
+        self,
+        coder: &Coder<'_>,
+        states: &mut [u32; LANES],
+        words: &[u8],
+        position: &mut usize,
+        ctx: &[u8],
+        codes: scalar::Codes<'_>,
+    ) -> usize {
+        macro_rules! run {
+            ($planes:literal, $solo:literal) => {
+                match self {
+                    Isa::Scalar => 0,
+                    // SAFETY: these values exist only where the machine has the instructions.
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx2 => unsafe {
+                        avx2::decode::<$planes, $solo>(coder, states, words, position, ctx, codes)
+                    },
+                    // SAFETY: as above.
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx512 => unsafe {
+                        avx512::decode::<$planes, $solo>(coder, states, words, position, ctx, codes)
+                    },
+                }
+            };
+        }
+        match (
+            coder.planes,
+            matches!(coder.map.shape, Shape::Window { .. }),
+        ) {
+            (0 | 1, false) => run!(1, false),
+            (0 | 1, true) => run!(1, true),
+            (2, false) => run!(2, false),
+            (2, true) => run!(2, true),
+            _ => 0,
+        }
+    }
+}

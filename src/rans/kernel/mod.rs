@@ -1,0 +1,98 @@
+//! The inner loops, one version an instruction set, all with the same results.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dispatch;
+mod narrow;
+mod scalar;
+
+use super::token::TokenMap;
+
+pub(super) use narrow::{CutRun, for_each_code};
+pub(super) use scalar::{Relation, Word, load};
+
+/// An instruction set that this machine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Isa {
+    /// Plain Rust; every machine has it and every other set is checked against it.
+    Scalar,
+    /// AVX2.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 F, BW, VL and VBMI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// Link between scales and expected magnitudes: by bin, mean log magnitude and its slope.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    /// Subtracted from every log magnitude, in 2^-7 octaves.
+    pub(super) offset: i16,
+    /// Expected log magnitude less the offset, in 2^-11 octaves.
+    pub(super) mean: [i16; 64],
+    /// Its rise when the scale doubles, in 2^-11 octaves.
+    pub(super) slope: [u16; 64],
+}
+
+/// The scales of one run of elements in a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunScales<'a> {
+    /// Of each class, in 1/8 octaves.
+    pub(super) class: &'a [i8; 32],
+    /// Of each column of the run.
+    pub(super) columns: &'a [i8],
+    /// Of the row.
+    pub(super) row: i8,
+}
+
+/// What the coder loops need: one table over all contexts, and the tokens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Coder<'a> {
+    /// Decode or encode entries, context by context.
+    pub(super) table: &'a [u32],
+    /// Slots of a context, as a power of two.
+    pub(super) table_bits: u32,
+    /// The tokens.
+    pub(super) map: &'a TokenMap,
+    /// Planes of raw bits.
+    pub(super) planes: usize,
+}
+
+impl Coder<'_> {
+    /// Bytes of words that an encoder of `elements` elements may write, and some that it may touch.
+    pub(super) fn room(&self, elements: usize) -> usize {
+        group_bytes(elements, self.planes) + 64
+    }
+}
+
+impl Isa {
+    /// The sets of this machine, the plain one first and the best one last.
+    pub fn all() -> Vec<Self> {
+        let mut out = vec![Self::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if avx2::available() {
+                out.push(Self::Avx2);
+            }
+            if avx512::available() {
+                out.push(Self::Avx512);
+            }
+        }
+        out
+    }
+
+    /// The best set of this machine.
+    pub fn detect() -> Self {
+        static BEST: std::sync::OnceLock<Isa> = std::sync::OnceLock::new();
+        *BEST.get_or_init(|| Self::all().pop().unwrap_or(Self::Scalar))
+    }
+}
+
+/// Bytes of words that a group of `lanes` elements can take.
+pub(super) const fn group_bytes(lanes: usize, planes: usize) -> usize {
+    2 * lanes * (1 + planes)
+}

@@ -1,0 +1,187 @@
+//! Frequency tables: fitted to counts, written, read back and laid out for coding.
+
+use super::Bad;
+use super::bits::{BitReader, BitWriter};
+use super::log2::{log2, xlog2};
+use super::token::{TOKENS, TokenMap};
+
+/// Occurrences of each token.
+pub(super) type Counts = [u32; TOKENS];
+
+/// Slots of each token; they sum to a power of two, at least two of them above zero.
+pub(super) type Frequencies = [u16; TOKENS];
+
+/// Most contexts of a chunk.
+pub(super) const CONTEXTS: usize = 64;
+
+/// Bits of a length class in a written table.
+const CLASS_BITS: u32 = 4;
+
+/// Bits of a token's number in a written table.
+const TOKEN_BITS: u32 = 8;
+
+/// Estimates the bits, in units of 2^-16, of coding `counts` with a table of their own.
+pub(super) fn cost(counts: &Counts) -> u64 {
+    let mut total = 0u32;
+    let mut sum = 0u64;
+    let mut used = 0u64;
+    for &count in counts.iter().filter(|&&count| count > 0) {
+        total += count;
+        sum += xlog2(count);
+        used += 1;
+    }
+    xlog2(total).saturating_sub(sum) + ((used * 7) << 16)
+}
+
+/// Moves tokens that are not worth a slot to the escape token; returns whether any moved.
+pub(super) fn fold_rare(counts: &mut Counts, map: &TokenMap, table_bits: u32) {
+    if map.escape >= map.alphabet {
+        return;
+    }
+    let total: u32 = counts.iter().sum();
+    let slot = (u64::from(total) * 3 / 2) >> table_bits;
+    let mut moved = [0u32; 2];
+    let mut tokens = [0u32; 2];
+    let mut rare = [false; TOKENS];
+    for (token, &count) in counts.iter().enumerate().take(map.escape) {
+        let (target, raw_bits) = escape_of(map, token);
+        let longer = raw_bits.saturating_sub(u32::from(map.raw_bits[token]));
+        if count > 0 && u64::from(count) * u64::from(longer) < slot + 6 {
+            rare[token] = true;
+            moved[target - map.escape] += count;
+            tokens[target - map.escape] += 1;
+        }
+    }
+    for (token, _) in rare.iter().enumerate().filter(|(_, rare)| **rare) {
+        let (target, _) = escape_of(map, token);
+        if tokens[target - map.escape] > 1 || counts[target] > 0 {
+            counts[target] += counts[token];
+            counts[token] = 0;
+        }
+    }
+}
+
+fn escape_of(map: &TokenMap, token: usize) -> (usize, u32) {
+    let target = usize::from(map.escaped(token as u8, 0).0);
+    (target, u32::from(map.raw_bits[target]))
+}
+
+/// Fits frequencies to counts; `table_bits` slots, as a power of two.
+pub(super) fn normalise(counts: &Counts, table_bits: u32) -> Frequencies {
+    let slots = 1i64 << table_bits;
+    let mut counts = *counts;
+    if counts.iter().filter(|&&count| count > 0).count() < 2 {
+        let lone = counts.iter().position(|&count| count > 0).unwrap_or(0);
+        counts[lone] = counts[lone].max(1);
+        counts[usize::from(lone == 0)] = 1;
+    }
+    let mut out = proportional(&counts, slots as u64);
+    let mut left = slots - out.iter().map(|&f| i64::from(f)).sum::<i64>();
+    while left != 0 {
+        let step = left.signum();
+        let best = (0..TOKENS)
+            .filter(|&t| counts[t] > 0 && (step > 0 || out[t] > 1))
+            .min_by_key(|&t| change(counts[t], out[t], step));
+        let Some(best) = best else { break };
+        out[best] = (i64::from(out[best]) + step) as u16;
+        left -= step;
+    }
+    out
+}
+
+/// The change in bits when a token with `frequency` slots gets one more or one less.
+fn change(count: u32, frequency: u16, step: i64) -> i64 {
+    let now = i64::from(log2(u32::from(frequency)));
+    let then = i64::from(log2((i64::from(frequency) + step) as u32));
+    (now - then) * i64::from(count)
+}
+
+/// Rounds each share, but no used token below one slot.
+fn proportional(counts: &Counts, slots: u64) -> Frequencies {
+    let mut total: u64 = counts.iter().map(|&c| u64::from(c)).sum();
+    let mut share = slots;
+    let mut out = [0u16; TOKENS];
+    // Tokens of less than a slot get one; what that takes comes off the shares of the others.
+    for _ in 0..4 {
+        let before = share;
+        for (slot, &count) in out.iter_mut().zip(counts) {
+            if *slot == 0 && count > 0 && u64::from(count) * share < total {
+                *slot = 1;
+                share -= 1;
+                total -= u64::from(count);
+            }
+        }
+        if share == before {
+            break;
+        }
+    }
+    for (slot, &count) in out.iter_mut().zip(counts) {
+        if *slot == 0 && count > 0 {
+            *slot = ((u64::from(count) * share + total / 2) / total).max(1) as u16;
+        }
+    }
+    out
+}
+
+/// Writes one table.
+pub(super) fn write(frequencies: &Frequencies, writer: &mut BitWriter<'_>) {
+    let last = frequencies.iter().rposition(|&f| f > 0).unwrap_or(0);
+    writer.put(last as u32, TOKEN_BITS);
+    for &frequency in frequencies.iter().take(last + 1) {
+        let length = u16::BITS - frequency.leading_zeros();
+        writer.put(length, CLASS_BITS);
+        writer.put(u32::from(frequency), length.saturating_sub(1));
+    }
+}
+
+/// Reads one table of tokens below `alphabet` and checks its sum.
+pub(super) fn read(
+    reader: &mut BitReader<'_>,
+    alphabet: usize,
+    table_bits: u32,
+) -> Result<Frequencies, Bad> {
+    let last = reader.take(TOKEN_BITS)? as usize;
+    if last >= alphabet {
+        return Err(Bad::Malformed("token"));
+    }
+    let mut out = [0u16; TOKENS];
+    let mut sum = 0u32;
+    for slot in out.iter_mut().take(last + 1) {
+        let length = reader.take(CLASS_BITS)?;
+        if length > table_bits {
+            return Err(Bad::Malformed("frequency"));
+        }
+        let low = reader.take(length.saturating_sub(1))?;
+        let frequency = if length == 0 {
+            0
+        } else {
+            (1 << (length - 1)) | low
+        };
+        sum += frequency;
+        *slot = frequency as u16;
+    }
+    if sum == 1 << table_bits && out.iter().all(|&f| u32::from(f) < sum) {
+        Ok(out)
+    } else {
+        Err(Bad::Malformed("frequency sum"))
+    }
+}
+
+/// Appends the decode table of one context, one entry a slot:
+/// token in bits 0..8, frequency in 8..20, the slot's place within the token's in 20..32.
+pub(super) fn lay_out_decoder(frequencies: &Frequencies, out: &mut Vec<u32>) {
+    for (token, &frequency) in frequencies.iter().enumerate().filter(|(_, f)| **f > 0) {
+        let head = (u32::from(frequency) << 8) | token as u32;
+        out.extend((0..u32::from(frequency)).map(|place| (place << 20) | head));
+    }
+}
+
+/// Appends the encode table of one context, one entry a token:
+/// frequency in bits 0..12, first slot in 12..24, raw bits in 24..31.
+pub(super) fn lay_out_encoder(frequencies: &Frequencies, map: &TokenMap, out: &mut Vec<u32>) {
+    let mut start = 0u32;
+    for (&frequency, &raw_bits) in frequencies.iter().zip(&map.raw_bits) {
+        out.push(u32::from(frequency) | (start << 12) | (u32::from(raw_bits) << 24));
+        start += u32::from(frequency);
+    }
+}

@@ -1,0 +1,240 @@
+//! Recode: objects are encoded anew, in place, where today's codecs make them smaller.
+//!
+//! An object keeps its name, its base and at most its depth. What is written was decoded again and compared
+//! before it replaces what was there, by a rename; so a run can be stopped at any moment and run again.
+
+use std::time::Instant;
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::codec::select::Family;
+use crate::codec::{CodecId, EncodeOptions};
+use crate::error::{Error, Result};
+use crate::object_reader::{ObjectReader, OpenObject};
+use crate::object_writer::{Digest, EncodedChunk, NewObject};
+use crate::report::Monitor;
+use crate::store::index::Record;
+use crate::store::{ObjectWriter, StoreWriter};
+
+/// Bytes of an object that are held decoded at a time.
+const WINDOW_BYTES: usize = 32 << 20;
+
+/// How to recode.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Worker threads, at least one.
+    pub threads: usize,
+    /// Settings of the codecs.
+    pub encode: EncodeOptions,
+    /// Whether objects are tried that the newest codecs wrote already.
+    pub all: bool,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct RecodeReport {
+    /// Objects in the store.
+    pub objects: usize,
+    /// Objects that were tried.
+    pub tried: usize,
+    /// Objects that were replaced.
+    pub replaced: usize,
+    /// Bytes of all object files before.
+    pub bytes_before: u64,
+    /// Bytes of all object files after.
+    pub bytes_after: u64,
+    /// Objects that could not be read, and why; they stay as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// Worker threads.
+    pub threads: usize,
+    /// Seconds of the whole run.
+    pub seconds: f64,
+}
+
+/// Recodes the store that `writer` writes to.
+///
+/// # Errors
+/// Fails where the store cannot be written; an object that is damaged is reported, and left alone.
+pub fn run(
+    mut writer: StoreWriter,
+    options: Options,
+    monitor: &dyn Monitor,
+) -> Result<RecodeReport> {
+    let start = Instant::now();
+    let root = writer.store().layout().root();
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads.max(1))
+        .build()
+        .map_err(|error| {
+            Error::input(
+                root,
+                format!("cannot start {} threads: {error}", options.threads),
+            )
+        })?;
+    let index = writer.store().index()?;
+    let before = index
+        .values()
+        .map(|record| record.stored_len)
+        .fold(0, u64::saturating_add);
+    let mut report = RecodeReport {
+        objects: index.len(),
+        bytes_before: before,
+        bytes_after: before,
+        threads: options.threads,
+        ..RecodeReport::default()
+    };
+    let reader = ObjectReader::new(writer.store().clone());
+    let job = Job {
+        pool: &pool,
+        reader: &reader,
+        options,
+    };
+    for record in index
+        .values()
+        .filter(|record| options.all || is_older(record, &options.encode))
+    {
+        report.tried += 1;
+        match job.recode(&mut writer, record) {
+            Ok(Some(stored_len)) => {
+                report.replaced += 1;
+                report.bytes_after -= record.stored_len - stored_len;
+            }
+            Ok(None) => {}
+            Err(error) if writer.is_poisoned() => return Err(error),
+            Err(error) => report.errors.push(error.to_string()),
+        }
+        monitor.advance(record.raw_len);
+    }
+    writer.close()?;
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Tells whether another family of codecs wrote an object than would write it now.
+fn is_older(record: &Record, encode: &EncodeOptions) -> bool {
+    let planes = [CodecId(2), CodecId(3)].contains(&CodecId(record.codec));
+    match encode.family {
+        Family::Auto => planes && crate::rans::takes(record.dtype),
+        Family::BitX => false,
+    }
+}
+
+struct Job<'a> {
+    pool: &'a ThreadPool,
+    reader: &'a ObjectReader,
+    options: Options,
+}
+
+impl Job<'_> {
+    /// Replaces an object if that makes it smaller; returns the bytes of its new file if so.
+    fn recode(&self, writer: &mut StoreWriter, record: &Record) -> Result<Option<u64>> {
+        let old = self.reader.open(&record.name)?;
+        let object = self.plan(&old)?;
+        let mut output: Option<ObjectWriter> = None;
+        let written = self.write(writer, &object, &mut output);
+        let Some(output) = output else {
+            return written.map(|()| None);
+        };
+        if let Err(error) = written {
+            writer.discard_object(output);
+            return Err(error);
+        }
+        if output.stored_len() >= record.stored_len {
+            writer.discard_object(output);
+            return Ok(None);
+        }
+        writer.finish_object(output).map(Some)
+    }
+
+    fn plan(&self, old: &OpenObject) -> Result<NewObject> {
+        let frame = &old.file.frame;
+        let base = frame
+            .head
+            .bases
+            .first()
+            .map(|base| self.reader.open(&base.name))
+            .transpose()?;
+        let many = frame.chunks.len() > 1;
+        let values = frame
+            .chunks
+            .iter()
+            .filter(|_| many)
+            .map(|chunk| chunk.chaining_value)
+            .collect();
+        Ok(NewObject {
+            digest: Digest {
+                name: old.file.name,
+                values,
+            },
+            dtype: frame.head.dtype,
+            row_len: frame.head.row_len,
+            raw_len: frame.head.raw_len,
+            base,
+        })
+    }
+
+    fn write(
+        &self,
+        writer: &mut StoreWriter,
+        object: &NewObject,
+        output: &mut Option<ObjectWriter>,
+    ) -> Result<()> {
+        let count = object.chunk_count();
+        let window = (WINDOW_BYTES / object.dtype.chunk_bytes())
+            .max(2 * self.options.threads)
+            .max(1) as u64;
+        let mut next = 0;
+        while next < count {
+            let end = count.min(next + window);
+            let encode = |index| self.encode(object, index);
+            let chunks: Vec<EncodedChunk> = self.pool.install(|| {
+                (next..end)
+                    .into_par_iter()
+                    .map(encode)
+                    .collect::<Result<_>>()
+            })?;
+            if output.is_none() {
+                *output = Some(object.begin(writer, &chunks)?);
+            }
+            let Some(open) = output.as_mut() else {
+                return Ok(());
+            };
+            for (index, chunk) in (next..end).zip(&chunks) {
+                writer.append_chunk(
+                    open,
+                    chunk.codec.0,
+                    object.chaining_value(index),
+                    &chunk.payload,
+                )?;
+            }
+            next = end;
+        }
+        Ok(())
+    }
+
+    /// Encodes one chunk, and decodes it again before it is believed.
+    fn encode(&self, object: &NewObject, index: u64) -> Result<EncodedChunk> {
+        let (offset, length) = object.chunk_range(index);
+        let buffers = self.reader.buffers();
+        buffers.with(length, |raw| {
+            self.reader.read_chunk(&object.digest.name, index, raw)?;
+            let chunk = object.encode(self.reader, &self.options.encode, offset, raw)?;
+            buffers
+                .with(length, |again| {
+                    object
+                        .decode(self.reader, offset, &chunk, again)
+                        .map(|()| again == raw)
+                })?
+                .then_some(chunk)
+                .ok_or_else(|| {
+                    Error::corrupt(
+                        &object.digest.name,
+                        format!("chunk {index} came back changed from encoding; it stays as it is"),
+                    )
+                })
+        })
+    }
+}
