@@ -146,7 +146,7 @@ impl Check<'_> {
 
     fn index(&mut self, heads: &Index) -> Result<()> {
         let layout = self.store.layout();
-        if self.store.disk().open(&layout.dirty()).is_ok() {
+        if self.store.exists(&layout.dirty())? || !self.store.exists(&layout.object_log())? {
             self.report.warnings.push(
                 "the index may lack objects of a run that was stopped; the next run rebuilds it"
                     .into(),
