@@ -155,8 +155,7 @@ impl Check<'_> {
         }
         let damaged = match self.store.stored_index()? {
             Some(index) => index != *heads && self.damaged.is_empty(),
-            // A run that was stopped early has made the store and no index yet.
-            None => !heads.is_empty(),
+            None => true,
         };
         if damaged {
             let path = layout.object_log();

@@ -1,5 +1,12 @@
 //! What wrong arguments, settings, lists, bases and model directories get: a clear word, the right exit code, and
 //! nothing lost.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking"
+)]
 
 #[path = "common/batch.rs"]
 mod batch;

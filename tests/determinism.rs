@@ -1,5 +1,12 @@
 //! Equal inputs and settings give equal bytes in the store, whatever the number of threads, the run, and the order in
 //! which the files came to be (T17).
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking"
+)]
 
 #[path = "common/batch.rs"]
 mod batch;

@@ -1,4 +1,11 @@
 //! A disk that is full, at any moment: an error that names the path, earlier models whole, and the next run goes on.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking"
+)]
 
 #[path = "common/batch.rs"]
 mod batch;

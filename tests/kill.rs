@@ -1,6 +1,13 @@
 //! kill -9 at random moments: what was stored stays, what was not is stored by the next run, nothing is left over.
 //!
 //! `ZIPLLM_KILLS=1000` makes a soak of it; `ZIPLLM_SEED` repeats another run's moments as far as the machine lets it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking"
+)]
 
 #[path = "common/batch.rs"]
 mod batch;
@@ -249,4 +256,27 @@ fn is_part(path: &Path) -> bool {
         .to_str()
         .unwrap()
         .starts_with(".zipllm-")
+}
+
+/// A run that is killed right after it has made the store leaves no index; that is no damage, and the next makes one.
+#[test]
+fn a_store_without_an_index_is_whole() {
+    let batch = Batch::in_memory(&["lab/a"]);
+    batch.file("lab/a/f.txt", "some text");
+    batch.zipllm(&[]).expect(0);
+    for gone in [&["index"][..], &["index", "objects", "models", "tmp"]] {
+        for name in gone {
+            fs::remove_dir_all(batch.path("store").join(name)).unwrap();
+        }
+        let report = batch.check().expect(0).json();
+        assert!(
+            report["warnings"]
+                .to_string()
+                .contains("the next run rebuilds it"),
+            "{report:#}"
+        );
+        batch.zipllm(&[]).expect(0).silent();
+        batch.assert_clean();
+        batch.assert_restores("lab/a", &tree(&batch.path("models/lab/a")));
+    }
 }

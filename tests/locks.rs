@@ -1,4 +1,11 @@
 //! One writer at a time, readers at any time, and a store that may only be read.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking"
+)]
 
 #[path = "common/batch.rs"]
 mod batch;

@@ -1,4 +1,11 @@
 //! Models that change, shrink or go; stores and objects of a newer format.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests fail by panicking"
+)]
 
 #[path = "common/batch.rs"]
 mod batch;

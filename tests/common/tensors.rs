@@ -27,7 +27,7 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 pub fn weights(seed: u64, elements: usize) -> Vec<u8> {
     let mut bytes = noise(seed, 2 * elements);
     for pair in bytes.chunks_exact_mut(2) {
-        pair[1] = pair[1] & 0x80 | 0x3C + (pair[1] & 1);
+        pair[1] = (pair[1] & 0x81) | 0x3C;
     }
     bytes
 }
