@@ -155,7 +155,8 @@ impl Check<'_> {
         }
         let damaged = match self.store.stored_index()? {
             Some(index) => index != *heads && self.damaged.is_empty(),
-            None => true,
+            // A run that was stopped early has made the store and no index yet.
+            None => !heads.is_empty(),
         };
         if damaged {
             let path = layout.object_log();

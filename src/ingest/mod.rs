@@ -44,6 +44,8 @@ pub struct Options {
     pub encode: EncodeOptions,
     /// Whether a new version may lack files that the old one has.
     pub accept_missing: bool,
+    /// Models that may be absent without that being a failure, such as bases that nobody listed.
+    pub optional: HashSet<ModelId>,
     /// The disk that the store lies on.
     pub disk: Arc<dyn Disk>,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             threads,
             encode: EncodeOptions::default(),
             accept_missing: false,
+            optional: HashSet::new(),
             disk: Arc::new(LocalDisk),
         }
     }
@@ -63,7 +66,8 @@ impl Default for Options {
 /// Stores a batch of models from `model_dir` in the store at `store_dir`, which is made if need be.
 ///
 /// A model that fails does not stop the others; the report tells. A model's base has to come before it
-/// in `jobs`, or be in the store.
+/// in `jobs`, or be in the store. One of `options.optional` that is neither on disk nor in the store has no
+/// entry in the report.
 ///
 /// # Errors
 /// Fails as a whole only where the store cannot be opened, or cannot be closed.
@@ -141,6 +145,9 @@ impl Run<'_> {
             }
             let begun = Instant::now();
             let mut report = ModelReport::new(&job.model, Status::Failed);
+            if self.may_be_passed_over(job, &directory) {
+                continue;
+            }
             let done = match clashes.get(&job.model) {
                 Some(reason) => Err(Error::Name {
                     name: job.model.to_string(),
@@ -158,6 +165,8 @@ impl Run<'_> {
                 report.error = Some(error.to_string());
             }
             report.seconds = begun.elapsed().as_secs_f64();
+            let (status, stored, seconds) = (report.status, report.stored_bytes, report.seconds);
+            tracing::info!(model = %job.model, ?status, bytes = report.bytes, stored, seconds, "done");
             reports.push(report);
         }
         reports
@@ -173,6 +182,13 @@ impl Run<'_> {
             Some(directory) => model::ingest(self, job, directory, report),
             None => self.absent(job, report),
         }
+    }
+
+    /// Tells whether a model is neither on disk nor in the store, and need not be.
+    fn may_be_passed_over(&self, job: &Job, directory: &Result<Option<ModelDir>>) -> bool {
+        self.options.optional.contains(&job.model)
+            && matches!(directory, Ok(None))
+            && matches!(self.writer.store().versions(&job.model), Ok(versions) if versions.is_empty())
     }
 
     /// A model without a directory is fine if it is in the store.

@@ -24,6 +24,7 @@ use index::{Index, Record};
 use layout::Layout;
 use manifest::Manifest;
 use object::{Frame, FrameError, Head, MAX_HEAD};
+use sealed::Refused;
 
 pub use marker::Marker;
 pub use writer::{ObjectWriter, StoreWriter};
@@ -203,13 +204,14 @@ impl Store {
             path: path.clone(),
             reason: format!("damaged manifest: {reason}"),
         };
-        let manifest: Manifest = sealed::parse(&bytes).map_err(corrupt)?;
-        if manifest.format != manifest::FORMAT {
-            return Err(Error::Newer {
+        let parsed = sealed::parse_format(&bytes, manifest::FORMAT);
+        let manifest: Manifest = parsed.map_err(|refused| match refused {
+            Refused::Damaged(reason) => corrupt(reason),
+            Refused::Format(format) => Error::Newer {
                 path: path.clone(),
-                what: format!("manifest format {}", manifest.format),
-            });
-        }
+                what: format!("manifest format {format}"),
+            },
+        })?;
         if manifest.model != *id || manifest.version != version {
             return Err(corrupt(format!(
                 "it belongs to {} version {}",
@@ -338,7 +340,6 @@ impl ObjectFile {
                 format!("there is no chunk {chunk}"),
             ));
         };
-        out.clear();
         out.resize(usize::try_from(entry.encoded_len).unwrap_or(0), 0);
         self.read_at(out, *offset)
     }
