@@ -1,6 +1,10 @@
 //! Power cuts (T1): after every change that a run makes, what a disk may then hold is a store that has
 //! every committed model, and that the next run completes.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests may fail the test"
+)]
 
 #[path = "common/disk.rs"]
 mod disk;

@@ -1,5 +1,9 @@
 //! Bounded memory (T15): the peak of both programs does not grow with the tensors.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail the test"
+)]
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
