@@ -2,6 +2,7 @@
 //! bytes, models that do not need the file come back, and the next run heals what it can.
 #![allow(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "helpers of tests may fail the test"
 )]

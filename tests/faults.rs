@@ -1,6 +1,11 @@
 //! Failing disks (T2, T5): every operation of a run fails, once or from then on; what was reported stored
 //! is durable, nothing panics, and a run on the mended disk completes the batch.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "helpers of tests may fail the test"
+)]
 
 #[path = "common/disk.rs"]
 mod disk;

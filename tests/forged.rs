@@ -442,8 +442,8 @@ fn forged_objects_are_refused() {
             reasons.iter().any(|r| r.contains(reason)),
             "{what}: {reasons:?}"
         );
-        let named = |r: &&str| r.contains("objects.log") || r.contains("object");
-        assert!(reasons.iter().all(|r| named(&r)), "{what}: {reasons:?}");
+        let named = |r: &str| r.contains("objects.log") || r.contains("object");
+        assert!(reasons.iter().all(|r| named(r)), "{what}: {reasons:?}");
         family.restores(&store, "m").expect_err(what);
         // A run heals it or says why not; what it must not do is hang, panic or make things worse.
         let report = family
