@@ -21,8 +21,9 @@ demo: build ## store and restore a small family in target/demo, compare every by
 test: ## run all tests
 	$(CARGO) test --locked
 
-test-full: ## run all tests, the slow ones too
+test-full: ## run all tests, the slow ones and those of NEON (by qemu) too
 	$(CARGO) test --locked -- --include-ignored
+	tools/test_neon.sh
 
 lint: ## check formatting and clippy; warnings are errors
 	$(CARGO) fmt --check

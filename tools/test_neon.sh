@@ -1,0 +1,107 @@
+#!/bin/sh
+# Runs the tests of the kernels for aarch64 on a machine of another kind, with qemu:
+#
+#     tools/test_neon.sh [--install]
+#
+# The kernels need std alone, so a Rust compiler that has std for aarch64, a cross linker and qemu are
+# enough. The compiler is $RUSTC, or one that --install unpacked before, or rustc. Where something is
+# missing, prints SKIP and what it is, and succeeds. With --install, gets it from Debian: the linker and
+# qemu are installed; the compiler is only unpacked into target/neon, so that rustc stays what it is.
+set -eu
+
+target=aarch64-unknown-linux-gnu
+linker=aarch64-linux-gnu-gcc
+repo=$(cd "$(dirname "$0")/.." && pwd)
+unpacked=$repo/target/neon
+temp=$(mktemp -d)
+trap 'rm -rf "$temp"' EXIT
+
+skip() {
+    echo "SKIP: $1"
+    exit 0
+}
+
+has() {
+    command -v "$1" >/dev/null 2>&1
+}
+
+# Runs the compiler, an unpacked one with the libraries that came with it.
+compiler() {
+    if [ -n "${RUSTC:-}" ]; then
+        "$RUSTC" "$@"
+    elif [ -x "$unpacked/usr/bin/rustc" ]; then
+        LD_LIBRARY_PATH=$(echo "$unpacked"/usr/lib/*-linux-gnu) "$unpacked/usr/bin/rustc" "$@"
+    else
+        rustc "$@"
+    fi
+}
+
+has_std() {
+    libdir=$(compiler --print target-libdir --target $target 2>/dev/null) || return 1
+    ls "$libdir"/libstd-*.rlib >/dev/null 2>&1
+}
+
+find_qemu() {
+    qemu=$(command -v qemu-aarch64-static || command -v qemu-aarch64)
+}
+
+# apt with package lists of its own, which have arm64 too: the machine's settings stay as they are.
+apt_with_arm64() {
+    tool=$1
+    shift
+    "$tool" -q -o Dir::State::lists="$temp/lists" -o APT::Architectures::="$(dpkg --print-architecture)" \
+        -o APT::Architectures::=arm64 "$@"
+}
+
+dependency() {
+    apt_with_arm64 apt-cache depends --important "$1" | awk -v start="$2" '$1 == "Depends:" && index($2, start) == 1 { print $2; exit }'
+}
+
+unpack_compiler() {
+    mkdir -p "$temp/lists/partial" "$temp/packages" "$temp/root"
+    apt_with_arm64 apt-get update
+    std=$(dependency libstd-rust-web-dev libstd-rust-web-)
+    llvm=$(dependency "$std" libllvm)
+    (cd "$temp/packages" && apt_with_arm64 apt-get download rustc-web "$std" "$llvm" libstd-rust-web-dev:arm64)
+    for package in "$temp"/packages/*.deb; do
+        dpkg-deb -x "$package" "$temp/root"
+    done
+    mkdir -p "$repo/target"
+    rm -rf "$unpacked"
+    mv "$temp/root" "$unpacked"
+}
+
+install_missing() {
+    has apt-get || skip "--install needs apt-get"
+    { has $linker && find_qemu; } ||
+        apt-get install -y --no-install-recommends gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static
+    has_std || unpack_compiler
+}
+
+case "$*" in
+    "") ;;
+    --install) install_missing ;;
+    *) echo "usage: $0 [--install]" >&2 && exit 2 ;;
+esac
+has $linker || skip "no $linker (Debian: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross; or run $0 --install)"
+find_qemu || skip "no qemu-aarch64-static (Debian: qemu-user-static; or run $0 --install)"
+has_std || skip "no Rust compiler with std for $target (rustup target add $target; or run $0 --install)"
+
+# The kernels' tests leave out what the processor lacks: that NEON is there is to be tested too.
+cat >"$temp/kernels.rs" <<END
+#[path = "$repo/src/kernel/mod.rs"]
+pub mod kernel;
+
+#[test]
+fn neon_is_tested() {
+    assert_eq!(kernel::Isa::detect(), kernel::Isa::Neon);
+}
+END
+compiler --version
+"$qemu" --version | head -n 1
+# Unoptimised code and optimised code; statically linked, so that qemu needs no libraries of aarch64.
+for level in 0 3; do
+    compiler --test --edition 2024 --target $target -D warnings -C linker=$linker -C target-feature=+crt-static \
+        -C opt-level=$level -C debug-assertions -o "$temp/kernels" "$temp/kernels.rs"
+    "$qemu" "$temp/kernels"
+done
