@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
+use zipllm::codec::select::{Effort, Family};
 use zipllm::config::Config;
 use zipllm::name::ModelId;
 use zipllm::{Error, ErrorKind};
@@ -43,7 +44,7 @@ fn message(error: &Error, folder: &Path) -> String {
 #[test]
 fn paths_are_relative_to_the_file() {
     let (dir, path) = folder(&with(
-        r#""base_ft_path": "sub/../ft.json", "zstd_level": 9, "threads": 3"#,
+        r#""base_ft_path": "sub/../ft.json", "zstd_level": 9, "threads": 3, "codec": "bitx", "effort": "max""#,
     ));
     let config = Config::load(&path).unwrap();
     let expected = Config {
@@ -54,6 +55,8 @@ fn paths_are_relative_to_the_file() {
         base_ft_path: Some(dir.path().join("sub/../ft.json")),
         threads: 3,
         zstd_level: 9,
+        codec: Family::BitX,
+        effort: Effort::Max,
     };
     assert_eq!(config, expected);
 }
