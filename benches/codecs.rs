@@ -18,6 +18,7 @@ fn uniform(i: u64) -> u64 {
 }
 
 /// About normal weights of standard deviation 0.02, as F32: the sum of four uniform numbers.
+#[allow(clippy::cast_precision_loss)]
 fn weight(i: u64) -> f32 {
     let sum = (0..4)
         .map(|k| uniform(4 * i + k) as f32 / 4_294_967_296.0)

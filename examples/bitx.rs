@@ -16,7 +16,7 @@ use zipllm::kernel::{Isa, Layout};
 /// Compresses FILE2 as its difference from FILE1, and gives it back.
 ///
 /// Both files are taken for BF16 weights, little-endian, from their first byte to their last. FILE2 is
-/// XORed with FILE1; bytes of FILE2 beyond the end of FILE1 are XORed with zero. The exponents (8 bits
+/// combined with FILE1 by XOR; where FILE1 has ended, its bytes count as zero. The exponents (8 bits
 /// of each weight) go to one zstd stream and sign and mantissa (8 bits) to the other: ceil(n / 2) and
 /// floor(n / 2) bytes for a FILE2 of n bytes. The last byte of an odd n is the last of the exponent
 /// stream. `zstd -d` reads both streams. No file may change while the tool runs.
@@ -91,10 +91,9 @@ fn run(args: &Args) -> Result<String> {
     let mut summary = format!("{bytes} bytes in {seconds:.3} s");
     if let Some((exp, sm)) = streams {
         let (exp, sm) = (std::fs::metadata(exp)?.len(), std::fs::metadata(sm)?.len());
-        summary += &format!(
-            ", exponents {exp}, signs and mantissas {sm}, ratio {:.4}",
-            ratio(exp + sm, bytes)
-        );
+        let ratio = ratio(exp + sm, bytes);
+        let parts = format!(", exponents {exp}, signs and mantissas {sm}, ratio {ratio:.4}");
+        summary.push_str(&parts);
     }
     Ok(format!(
         "{summary}, {:.1} MB/s",
@@ -115,13 +114,14 @@ fn ratio(part: u64, whole: u64) -> f64 {
 /// The files that this run writes.
 fn outputs(args: &Args) -> Vec<&Path> {
     let streams = [&args.compressed_exp, &args.compressed_sm].map(|path| path.as_deref());
-    match args.decompress {
-        true => vec![&args.file2],
-        false => streams
+    if args.decompress {
+        vec![&args.file2]
+    } else {
+        streams
             .into_iter()
             .chain([args.xor_output.as_deref()])
             .flatten()
-            .collect(),
+            .collect()
     }
 }
 
@@ -161,9 +161,12 @@ impl Output {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        let file = tempfile::Builder::new()
-            .prefix(".bitx-")
-            .tempfile_in(directory);
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(".bitx-");
+        // As for any new file: the umask takes away from this.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.tempfile_in(directory);
         let file = file.with_context(|| format!("cannot write in {}", directory.display()))?;
         Ok(Self {
             file: BufWriter::new(file),
@@ -181,9 +184,10 @@ impl Output {
         file.as_file()
             .sync_all()
             .with_context(|| format!("cannot write {name}"))?;
-        let done = match self.force {
-            true => file.persist(&self.path),
-            false => file.persist_noclobber(&self.path),
+        let done = if self.force {
+            file.persist(&self.path)
+        } else {
+            file.persist_noclobber(&self.path)
         };
         done.with_context(|| format!("cannot create {name}"))?;
         Ok(())

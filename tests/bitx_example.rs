@@ -1,4 +1,5 @@
 //! Drives the `bitx` example as its users do.
+#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,7 +12,10 @@ fn bitx(directory: &Path, args: &[&str]) -> Output {
         .join("examples")
         .join("bitx")
         .with_extension(std::env::consts::EXE_EXTENSION);
-    assert!(program.exists(), "cargo test without --test builds it, as does cargo build --example bitx");
+    assert!(
+        program.exists(),
+        "cargo test without --test builds it, as does cargo build --example bitx"
+    );
     Command::new(program)
         .args(args)
         .current_dir(directory)
@@ -114,6 +118,16 @@ fn a_near_copy_becomes_small() {
     ok(&path, &compress_args(&[]));
     let size = |name: &str| path.join(name).metadata().unwrap().len();
     assert!(size("exp.zst") + size("sm.zst") < 1 << 16);
+}
+
+#[cfg(unix)]
+#[test]
+fn outputs_have_the_mode_of_new_files() {
+    use std::os::unix::fs::MetadataExt;
+    let (_keep, path) = files(&bytes(100, 1), &bytes(100, 2));
+    ok(&path, &compress_args(&[]));
+    let mode = |name: &str| path.join(name).metadata().unwrap().mode();
+    assert_eq!(mode("exp.zst"), mode("base"));
 }
 
 #[test]

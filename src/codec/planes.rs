@@ -33,7 +33,7 @@ impl Codec for Solo {
         ws: &mut Workspace,
         out: &mut Vec<u8>,
     ) {
-        encode(options.zstd_level, layout(view.dtype), None, raw, ws, out);
+        encode(options.zstd_level, view.dtype, None, raw, ws, out);
     }
 
     fn decode(
@@ -65,14 +65,7 @@ impl Codec for BitX {
         ws: &mut Workspace,
         out: &mut Vec<u8>,
     ) {
-        encode(
-            options.zstd_level,
-            layout(view.dtype),
-            view.base,
-            raw,
-            ws,
-            out,
-        );
+        encode(options.zstd_level, view.dtype, view.base, raw, ws, out);
     }
 
     fn decode(
@@ -103,20 +96,27 @@ fn layout(dtype: DType) -> Layout {
 
 fn encode(
     level: i32,
-    layout: Layout,
+    dtype: DType,
     base: Option<&[u8]>,
     raw: &[u8],
     ws: &mut Workspace,
     out: &mut Vec<u8>,
 ) {
+    let layout = layout(dtype);
     let block_bytes = BLOCK_ELEMENTS * layout.size;
     let mut bases = base.map(|base| base.chunks(block_bytes));
     for raw in raw.chunks(block_bytes) {
         let base = bases.as_mut().and_then(Iterator::next);
         ws.planes.resize(raw.len(), 0);
         Isa::detect().split(layout, base, raw, &mut ws.planes);
+        let mut encoder = PlaneEncoder {
+            level,
+            zstd: &mut ws.zstd,
+            integers: !dtype.is_float(),
+            repeats: None,
+        };
         for plane in ws.planes.chunks_exact(raw.len() / layout.size) {
-            encode_plane(level, plane, &mut ws.zstd, out);
+            encoder.encode(plane, out);
         }
     }
 }
@@ -138,53 +138,68 @@ fn head(mode: Mode, length: usize) -> [u8; HEAD_BYTES] {
     [a, b, c, mode as u8]
 }
 
-fn encode_plane(level: i32, plane: &[u8], zstd: &mut ZstdContexts, out: &mut Vec<u8>) {
-    if let Some((first, rest)) = plane.split_first()
-        && rest.iter().all(|byte| byte == first)
-    {
-        out.extend_from_slice(&head(Mode::Constant, 1));
-        out.push(*first);
-        return;
-    }
-    let start = out.len();
-    out.extend_from_slice(&[0; HEAD_BYTES]);
-    let length = compress_plane(level, plane, zstd, out);
-    let mode = if length < plane.len() {
-        Mode::Zstd
-    } else {
-        Mode::Raw
-    };
-    if mode == Mode::Raw {
-        out.extend_from_slice(plane);
-    }
-    if let Some(place) = out.get_mut(start..start + HEAD_BYTES) {
-        place.copy_from_slice(&head(mode, length));
-    }
-}
-
 /// The levels for which [`Effort::Literals`] does, being faster and on weights also smaller.
 const EASY_LEVEL: i32 = 3;
 
-/// Appends the smallest frame of the plane and returns its length; appends nothing, and returns the
-/// plane's length, if no frame is smaller than the plane.
-fn compress_plane(level: i32, plane: &[u8], zstd: &mut ZstdContexts, out: &mut Vec<u8>) -> usize {
-    let start = out.len();
-    let mut length = plane.len();
-    let random = looks_random(plane);
-    if !random {
-        let literals = |out: &mut Vec<u8>| zstd.compress(Effort::Literals, plane, out);
-        length = keep_smaller(out, start, length, literals);
+/// Encodes the planes of one block.
+struct PlaneEncoder<'a> {
+    level: i32,
+    zstd: &'a mut ZstdContexts,
+    /// The elements are no floats, so repeats among them are to be expected.
+    integers: bool,
+    /// Whether the block repeats itself, as far as known. Repeated elements repeat in every plane, and
+    /// a random plane shows it best: it has no repeats by chance.
+    repeats: Option<bool>,
+}
+
+impl PlaneEncoder<'_> {
+    fn encode(&mut self, plane: &[u8], out: &mut Vec<u8>) {
+        if let Some((first, rest)) = plane.split_first()
+            && rest.iter().all(|byte| byte == first)
+        {
+            out.extend_from_slice(&head(Mode::Constant, 1));
+            out.push(*first);
+            return;
+        }
+        let start = out.len();
+        out.extend_from_slice(&[0; HEAD_BYTES]);
+        let length = self.compress(plane, out);
+        let mode = if length < plane.len() {
+            Mode::Zstd
+        } else {
+            Mode::Raw
+        };
+        if mode == Mode::Raw {
+            out.extend_from_slice(plane);
+        }
+        if let Some(place) = out.get_mut(start..start + HEAD_BYTES) {
+            place.copy_from_slice(&head(mode, length));
+        }
     }
-    let harder = level > EASY_LEVEL && !random;
-    if harder
-        || zstd
-            .repeats_length(plane, out)
-            .is_some_and(|repeats| repeats < length)
-    {
-        let effort = Effort::LongRepeats(level);
-        length = keep_smaller(out, start, length, |out| zstd.compress(effort, plane, out));
+
+    /// Appends the smallest frame of the plane and returns its length; appends nothing, and returns
+    /// the plane's length, if no frame is smaller than the plane.
+    fn compress(&mut self, plane: &[u8], out: &mut Vec<u8>) -> usize {
+        let start = out.len();
+        let mut length = plane.len();
+        let random = looks_random(plane);
+        if random && self.repeats.is_none() {
+            let repeats = self.zstd.repeats_length(plane, out);
+            self.repeats = Some(repeats.is_some_and(|repeats| repeats < length));
+        }
+        if !random {
+            let literals = |out: &mut Vec<u8>| self.zstd.compress(Effort::Literals, plane, out);
+            length = keep_smaller(out, start, length, literals);
+        }
+        let hard = !random && (self.integers || self.level > EASY_LEVEL);
+        if hard || self.repeats == Some(true) {
+            let effort = Effort::LongRepeats(self.level);
+            length = keep_smaller(out, start, length, |out| {
+                self.zstd.compress(effort, plane, out)
+            });
+        }
+        length
     }
-    length
 }
 
 /// Bytes of each of the four samples by which a plane is judged.

@@ -156,6 +156,9 @@ fn several_blocks_and_a_short_one() {
     }
 }
 
+/// What, its dtype, its base, its bytes, and the codec to be chosen.
+type Case<'a> = (&'a str, DType, Option<&'a [u8]>, &'a [u8], &'a str);
+
 #[test]
 fn chooses_what_pays() {
     let length = 1 << 16;
@@ -169,7 +172,6 @@ fn chooses_what_pays() {
     let far = [noise(length, 8), noise(length, 8)].concat();
     let random = noise(length, 2);
     let near = changed(&bf16, 40);
-    type Case<'a> = (&'a str, DType, Option<&'a [u8]>, &'a [u8], &'a str);
     let cases: [Case<'_>; 8] = [
         ("weights", DType::Bf16, None, &bf16, "solo"),
         (

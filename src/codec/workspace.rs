@@ -32,7 +32,7 @@ pub(super) enum Effort {
     /// As the level says, but nothing shorter than 7 bytes, where the level can do without. Chance
     /// repeats in a plane cost more to code than the literals that they replace.
     LongRepeats(i32),
-    /// Hardly at all: runs and what a table of 512 places finds. Nearly all gain is that of Huffman's code.
+    /// Hardly at all: runs and what a table of 64 places finds. Nearly all gain is that of Huffman's code.
     Literals,
 }
 
@@ -56,7 +56,7 @@ impl ZstdContexts {
                 CompressionLevel(1),
                 Strategy(zstd::zstd_safe::Strategy::ZSTD_fast),
                 MinMatch(7),
-                HashLog(9),
+                HashLog(6),
             ],
         };
         let context = match &mut self.compressor {
