@@ -8,19 +8,34 @@ use libfuzzer_sys::fuzz_target;
 use zipllm::dtype::DType;
 use zipllm::rans::{Chunk, Effort, Isa, Scratch, decode, encode};
 
-const DTYPES: [DType; 6] = [DType::Bf16, DType::F16, DType::F32, DType::F64, DType::F8E4M3, DType::F8E5M2];
+const DTYPES: [DType; 6] = [
+    DType::Bf16,
+    DType::F16,
+    DType::F32,
+    DType::F64,
+    DType::F8E4M3,
+    DType::F8E5M2,
+];
 
 thread_local! {
     static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
 }
 
 fuzz_target!(|input: &[u8]| {
-    let Some((head, rest)) = input.split_first_chunk::<6>() else { return };
+    let Some((head, rest)) = input.split_first_chunk::<6>() else {
+        return;
+    };
     let dtype = DTYPES[usize::from(head[0]) % DTYPES.len()];
     // Around the least chunk with many lanes, or small.
-    let elements = if head[2] & 1 == 0 { 32_768 + usize::from(head[3]) } else { usize::from(head[3]) * 8 };
+    let elements = if head[2] & 1 == 0 {
+        32_768 + usize::from(head[3])
+    } else {
+        usize::from(head[3]) * 8
+    };
     let bytes = elements * dtype.size();
-    let base: Vec<u8> = (0..bytes).map(|i| (i as u32).wrapping_mul(0x9E37_79B1).rotate_right(9) as u8 & 0x3F).collect();
+    let base: Vec<u8> = (0..bytes)
+        .map(|i| (i as u32).wrapping_mul(0x9E37_79B1).rotate_right(9) as u8 & 0x3F)
+        .collect();
     let chunk = Chunk {
         dtype,
         row_len: u64::from(head[4]),
@@ -30,11 +45,26 @@ fuzz_target!(|input: &[u8]| {
     SCRATCH.with_borrow_mut(|scratch| {
         let mut payload = rest.to_vec();
         if head[5] & 2 == 0 {
-            let raw: Vec<u8> = base.iter().enumerate().map(|(i, b)| if i % 5 == 0 { b ^ 1 } else { *b }).collect();
+            let raw: Vec<u8> = base
+                .iter()
+                .enumerate()
+                .map(|(i, b)| if i % 5 == 0 { b ^ 1 } else { *b })
+                .collect();
             payload.clear();
-            encode(Isa::detect(), Effort::Default, &chunk, &raw, scratch, &mut payload);
+            encode(
+                Isa::detect(),
+                Effort::Default,
+                &chunk,
+                &raw,
+                scratch,
+                &mut payload,
+            );
             let at = usize::from(head[1]) * 2;
-            payload.iter_mut().skip(at).zip(rest).for_each(|(to, from)| *to ^= from);
+            payload
+                .iter_mut()
+                .skip(at)
+                .zip(rest)
+                .for_each(|(to, from)| *to ^= from);
         }
         let mut results = Vec::new();
         for isa in Isa::all() {

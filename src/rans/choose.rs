@@ -15,8 +15,8 @@ const LEAST_SIDE: usize = 16;
 /// Least elements for which scales are tried.
 const LEAST_ELEMENTS: usize = 4096;
 
-/// Most contexts that an encoder makes; their tables then fit the second-level cache.
-const MOST_CONTEXTS: usize = 24;
+/// Sweeps over differences; more of them gain nothing. Words alone are linear in their scales and need one.
+const SWEEPS: u32 = 2;
 
 /// The contexts chosen for a chunk.
 pub(super) enum Choice {
@@ -42,16 +42,16 @@ pub(super) fn choose(
         || grid.row_len < LEAST_SIDE
         || elements < LEAST_ELEMENTS
     {
-        return Choice::Plain(plain(&mut scratch.parts, false));
+        return Choice::Plain(plain(effort, &mut scratch.parts, false));
     }
     let (scales, scaled, side) = scaled(isa, effort, grid, link, classes, scratch);
     let cost = scaled.cost + side_cost(&side, classes);
     let exact = effort == Effort::Max;
-    let other = plain(&mut scratch.parts, !exact);
+    let other = plain(effort, &mut scratch.parts, !exact);
     match (cost < other.cost, exact) {
         (true, _) => Choice::Scaled(scales, scaled, side),
         (false, true) => Choice::Plain(other),
-        (false, false) => Choice::Plain(plain(&mut scratch.parts, false)),
+        (false, false) => Choice::Plain(plain(effort, &mut scratch.parts, false)),
     }
 }
 
@@ -62,7 +62,7 @@ fn side_cost(side: &[u8], classes: bool) -> u64 {
 }
 
 /// Contexts by class alone, from all elements or an estimate from a sample.
-fn plain(parts: &mut Parts, sampled: bool) -> Merged<CLASSES> {
+fn plain(effort: Effort, parts: &mut Parts, sampled: bool) -> Merged<CLASSES> {
     if sampled {
         parts.counts.clear();
         parts.counts.resize(CLASSES, [0; TOKENS]);
@@ -85,7 +85,7 @@ fn plain(parts: &mut Parts, sampled: bool) -> Merged<CLASSES> {
             &mut parts.counts,
         );
     }
-    merge::<CLASSES>(&parts.counts, MOST_CONTEXTS)
+    merge::<CLASSES>(&parts.counts, effort.most_contexts())
 }
 
 /// Fits scales and merges the bins that they give.
@@ -103,11 +103,7 @@ fn scaled(
     } else {
         [64; CLASSES]
     };
-    let sweeps = match (classes, effort) {
-        (false, _) => 1,
-        (true, Effort::Max) => 6,
-        (true, _) => 2,
-    };
+    let sweeps = if classes { SWEEPS } else { 1 };
     let scales = fit::fit(isa, parts, grid, link, class, sweeps);
     let bins = BinMap(std::array::from_fn(|bin| bin as u8));
     scratch.ctx.resize(parts.tokens.len(), 0);
@@ -118,7 +114,7 @@ fn scaled(
         &mut parts.tables,
         &mut parts.counts,
     );
-    let merged = merge::<64>(&parts.counts, MOST_CONTEXTS);
+    let merged = merge::<64>(&parts.counts, effort.most_contexts());
     let mut side = Vec::new();
     side::write([&scales.rows, &scales.columns], &mut side);
     (scales, merged, side)

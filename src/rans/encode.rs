@@ -17,13 +17,19 @@ pub enum Effort {
     /// Row and column scales too.
     #[default]
     Default,
-    /// More passes and finer tables.
+    /// More contexts and finer tables, chosen exactly.
     Max,
 }
 
 impl Effort {
+    /// Slots of a table, as a power of two.
     fn table_bits(self) -> u32 {
         if self == Self::Max { 12 } else { 11 }
+    }
+
+    /// Most contexts of a chunk; the tables of the lower number fit the second-level cache of most machines.
+    pub(super) fn most_contexts(self) -> usize {
+        if self == Self::Max { 40 } else { 24 }
     }
 }
 
