@@ -255,12 +255,12 @@ fn table(model: &BTreeMap<String, Tensor>, base: Option<&BTreeMap<String, Tensor
                                     raw,
                                     &mut ws.borrow_mut(),
                                     out,
-                                )
+                                );
                             },
                             |payload, out| {
                                 codec
                                     .decode(&[], &view, payload, out, &mut ws.borrow_mut())
-                                    .unwrap()
+                                    .unwrap();
                             },
                         );
                     }
@@ -276,11 +276,11 @@ fn table(model: &BTreeMap<String, Tensor>, base: Option<&BTreeMap<String, Tensor
                                     raw,
                                     &mut scratch.borrow_mut(),
                                     out,
-                                )
+                                );
                             },
                             |payload, out| {
                                 rans::decode(isa, &chunk, payload, out, &mut scratch.borrow_mut())
-                                    .unwrap()
+                                    .unwrap();
                             },
                         );
                     }

@@ -5,10 +5,10 @@
 //! | layer | modules |
 //! |---|---|
 //! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`] |
-//! | ground | [`kernel`]: byte planes, in scalar code and SIMD |
+//! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, in scalar code and SIMD |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
 //! | knowledge | [`object_reader`], [`object_writer`]: objects with their bases; [`pairing`]: which base; [`report`]: figures |
-//! | verbs | [`ingest`], [`restore`], [`check`] |
+//! | verbs | [`ingest`], [`restore`], [`check`], [`recode`] |
 //! | shell | [`config`], [`cli`] |
 
 pub mod check;

@@ -97,7 +97,7 @@ fn every_wrong_setting_is_named() {
         (
             with(r#""colour": 1"#),
             "config.json: \"colour\": there is no such setting; the settings are model_dir, storage_dir, \
-             models_to_process, base_ft_path, threads, zstd_level"
+             models_to_process, base_ft_path, threads, zstd_level, codec, effort"
                 .to_owned(),
         ),
         (with(r#""model_dir": "x""#), "config.json: \"model_dir\": it is there twice".to_owned()),
@@ -123,6 +123,8 @@ fn every_wrong_setting_is_named() {
         (with(&format!(r#""threads": "{}""#, "9".repeat(99))), format!("{threads} a long text")),
         (with(r#""zstd_level": 0"#), format!("{level} 0")),
         (with(r#""zstd_level": 23"#), format!("{level} 23")),
+        (with(r#""codec": "zip""#), "config.json: \"codec\": it has to be \"auto\" or \"bitx\", not \"zip\"".to_owned()),
+        (with(r#""effort": 3"#), "config.json: \"effort\": it has to be \"fast\" or \"default\" or \"max\", not 3".to_owned()),
         (String::new(), format!("{json} EOF while parsing a value at line 1 column 0")),
         ("[1]".to_owned(), format!("{json} invalid type: sequence, expected an object at line 1 column 0")),
         (format!("{GOOD},"), format!("{json} trailing characters at line 1 column 87")),

@@ -2,6 +2,7 @@
 //! bytes, models that do not need the file come back, and the next run heals what it can.
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "helpers of tests may fail the test"
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use disk::MemDisk;
 use small::{Family, check, job};
+use zipllm::codec::select as codec;
 use zipllm::hash::Hash;
 use zipllm::report::{NoMonitor, Status};
 use zipllm::store::fs::LocalDisk;
@@ -197,7 +199,18 @@ fn change_every_byte(stored: &Stored, files: &[PathBuf]) -> usize {
 
 #[test]
 fn every_flipped_bit_is_found_and_restores_nothing_wrong() {
-    let stored = Stored::new(Family::new().settle());
+    flip_every_bit(codec::Family::Auto, &[0, 1, 2, 4, 5]);
+}
+
+#[test]
+fn so_it_is_with_the_codecs_of_planes() {
+    flip_every_bit(codec::Family::BitX, &[0, 1, 2, 3]);
+}
+
+fn flip_every_bit(coded_as: codec::Family, expected_codecs: &[u8]) {
+    let mut family = Family::new().settle();
+    family.encode.family = coded_as;
+    let stored = Stored::new(family);
     let files = stored.disk.files();
     let size: usize = files
         .iter()
@@ -218,7 +231,11 @@ fn every_flipped_bit_is_found_and_restores_nothing_wrong() {
         .map(|c| c.codec)
         .collect();
     let depths: BTreeSet<u8> = frames.iter().map(|frame| frame.head.depth).collect();
-    assert_eq!(codecs, BTreeSet::from([0, 1, 2, 3]), "every codec is met");
+    assert_eq!(
+        codecs,
+        expected_codecs.iter().copied().collect(),
+        "every codec is met"
+    );
     assert_eq!(depths, BTreeSet::from([0, 1, 2]));
     let changes = change_every_byte(&stored, &files);
     println!(

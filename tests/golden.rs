@@ -26,9 +26,15 @@ use serde_json::json;
 use tensors::{Tensor, noise, safetensors, tuned, weights};
 use zipllm::store::{Marker, Store};
 
-const IDS: [&str; 3] = ["gold/base", "gold/tune", "gold/other"];
+const IDS: [&str; 4] = ["gold/base", "gold/tune", "gold/other", "gold/alone"];
 /// Every version of every model of a golden store.
-const VERSIONS: [&str; 4] = ["gold/base@1", "gold/tune@1", "gold/tune@2", "gold/other@1"];
+const VERSIONS: [&str; 5] = [
+    "gold/base@1",
+    "gold/tune@1",
+    "gold/tune@2",
+    "gold/other@1",
+    "gold/alone@1",
+];
 /// Elements of two chunks.
 const LONG: usize = (1 << 20) + 77;
 
@@ -42,10 +48,10 @@ fn stores() -> impl Iterator<Item = PathBuf> {
 
 /// What the golden store of version 1 is made of.
 fn write_models(batch: &Batch) {
-    let small = weights(1, 2000);
-    let long = weights(2, 1 << 12).repeat(LONG / (1 << 12) + 1)[..2 * LONG].to_vec();
+    let (small, long) = (weights(1, 2000), long(2));
     write_model(batch, "base", &small, &long);
-    write_model(batch, "tune", &tuned(&small, 7), &flipped(&long));
+    write_model(batch, "tune", &tuned(&small, 7), &flipped(&long, 1));
+    write_model(batch, "alone", &weights(5, 2000), &self::long(6));
     let script = batch.file("gold/other/run.sh", "#!/bin/sh\n");
     set_executable(&script, true);
     batch.file("gold/other/junk.bin", noise(3, 3000));
@@ -60,10 +66,26 @@ fn write_models(batch: &Batch) {
     batch.bases(&json!({"gold/base": ["gold/tune"]}));
 }
 
+/// Makes what the second version of the fine-tune is made of.
+fn write_second_version(batch: &Batch) {
+    write_model(
+        batch,
+        "tune",
+        &tuned(&weights(1, 2000), 8),
+        &flipped(&long(2), 4),
+    );
+    batch.file("gold/tune/card.md", "the second version");
+}
+
+/// Two chunks of BF16 that zstd makes short.
+fn long(seed: u64) -> Vec<u8> {
+    weights(seed, 1 << 12).repeat(LONG / (1 << 12) + 1)[..2 * LONG].to_vec()
+}
+
 /// Long data with one element in 4096 changed.
-fn flipped(long: &[u8]) -> Vec<u8> {
+fn flipped(long: &[u8], bit: u8) -> Vec<u8> {
     let mut long = long.to_vec();
-    long.iter_mut().step_by(8192).for_each(|byte| *byte ^= 1);
+    long.iter_mut().step_by(8192).for_each(|byte| *byte ^= bit);
     long
 }
 
@@ -194,8 +216,8 @@ fn every_codec_is_in_the_golden_store() {
         }
     }
     let kinds: Vec<_> = found.keys().copied().collect();
-    let several = [(1, true), (2, true), (3, true)];
-    let one = [(0, false), (1, false), (2, false), (3, false)];
+    let several = [1, 2, 3, 4].map(|codec| (codec, true));
+    let one = [0, 1, 2, 3, 4, 5].map(|codec| (codec, false));
     for kind in one.iter().chain(&several) {
         assert!(kinds.contains(kind), "no {kind:?} in {found:?}");
     }
@@ -208,7 +230,7 @@ fn a_golden_store_can_be_added_to() {
         let batch = Batch::new(&IDS);
         batch::copy_tree(&store, &batch.path("store"));
         write_models(&batch);
-        batch.file("gold/tune/card.md", "the second version");
+        write_second_version(&batch);
         let before = batch.stored();
         let report = batch.zipllm(&["--json"]).expect(0).json();
         for id in IDS {
@@ -230,8 +252,13 @@ fn write_the_golden_store() {
     let batch = Batch::new(&IDS);
     write_models(&batch);
     let originals = IDS.map(|id| tree(&batch.path("models").join(id)));
+    // First with the codecs of planes, then with the default ones.
+    batch.list(&IDS[..3]);
+    batch.configure(&json!({"base_ft_path": "bases.json", "codec": "bitx"}));
     batch.zipllm(&["--threads", "1"]).expect(0);
-    batch.file("gold/tune/card.md", "the second version");
+    write_second_version(&batch);
+    batch.list(&IDS);
+    batch.configure(&json!({"base_ft_path": "bases.json"}));
     batch.zipllm(&["--threads", "1"]).expect(0);
     for (id, original) in [("gold/base", 0), ("gold/tune@1", 1), ("gold/other", 2)] {
         batch.assert_restores(id, &originals[original]);

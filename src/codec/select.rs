@@ -81,14 +81,48 @@ pub fn encode_chunk(
     if whole && (thorough || search.length() > raw.len() / 100 * 55) {
         search.attempt(alone, ws);
     }
-    if whole && thorough && options.family == Family::Auto {
-        search.attempt(if based { &BitX } else { &Solo }, ws);
+    let planes: &dyn Codec = if based { &BitX } else { &Solo };
+    let tried = planes.id() == delta.id() || planes.id() == alone.id();
+    if whole && !tried && (thorough || low_bytes_are_plain(view, raw)) {
+        search.attempt(planes, ws);
     }
     let poor = search.length() > raw.len() / 100 * 90;
     if !whole || poor && alone.id() != Zstd.id() && search.repeats(ws) {
         search.attempt(&Zstd, ws);
     }
     search.finish()
+}
+
+/// Elements looked at by [`low_bytes_are_plain`].
+const SAMPLED: usize = 4096;
+
+/// Tells from a sample whether the lowest bytes of elements repeat themselves, as in floats that were widened from
+/// a shorter type: the coders of floats take them for noise, planes do not.
+///
+/// Alone: less than 6.5 bits of entropy, by how often two of them are equal. With a base: wide elements that
+/// never differ there, for those of 16 bits hardly differ anyway.
+fn low_bytes_are_plain(view: &ChunkView<'_>, raw: &[u8]) -> bool {
+    let size = view.dtype.size();
+    let step = (raw.len() / size / SAMPLED).max(1) * size;
+    let low = |bytes: &'_ [u8]| bytes.iter().step_by(step).copied().collect::<Vec<u8>>();
+    let sample = low(raw);
+    match view.base {
+        Some(base) => size >= 4 && sample == low(base),
+        None if size == 1 => false,
+        None => {
+            let mut counts = [0u64; 256];
+            for byte in &sample {
+                counts
+                    .iter_mut()
+                    .skip(usize::from(*byte))
+                    .take(1)
+                    .for_each(|count| *count += 1);
+            }
+            let total = sample.len() as u64;
+            let equal = counts.iter().map(|count| count * count).sum::<u64>() - total;
+            equal * 90 > total * total.saturating_sub(1)
+        }
+    }
 }
 
 /// The best payload yet: what `out` holds from `start` on, or nothing while that is [`Raw`].

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::select::Family;
 use super::*;
 use crate::dtype::DType;
 
@@ -49,6 +50,16 @@ fn view(dtype: DType, base: Option<&[u8]>) -> ChunkView<'_> {
 
 /// Encodes with the chosen codec, decodes again, and returns the codec and the payload.
 fn round_trip(view: &ChunkView<'_>, raw: &[u8], ws: &mut Workspace) -> (CodecId, Vec<u8>) {
+    round_trip_with(Family::BitX, view, raw, ws);
+    round_trip_with(Family::Auto, view, raw, ws)
+}
+
+fn round_trip_with(
+    family: Family,
+    view: &ChunkView<'_>,
+    raw: &[u8],
+    ws: &mut Workspace,
+) -> (CodecId, Vec<u8>) {
     let what = || {
         format!(
             "{:?} of {} bytes, base {}",
@@ -58,7 +69,11 @@ fn round_trip(view: &ChunkView<'_>, raw: &[u8], ws: &mut Workspace) -> (CodecId,
         )
     };
     let mut out = b"kept".to_vec();
-    let id = encode_chunk(&EncodeOptions::default(), view, raw, ws, &mut out);
+    let options = EncodeOptions {
+        family,
+        ..EncodeOptions::default()
+    };
+    let id = encode_chunk(&options, view, raw, ws, &mut out);
     let payload = out.split_off(4);
     assert_eq!(out, b"kept", "{}", what());
     assert!(
@@ -156,8 +171,8 @@ fn several_blocks_and_a_short_one() {
     }
 }
 
-/// What, its dtype, its base, its bytes, and the codec to be chosen.
-type Case<'a> = (&'a str, DType, Option<&'a [u8]>, &'a [u8], &'a str);
+/// What, its dtype, its base, its bytes, and the codec to be chosen in each family.
+type Case<'a> = (&'a str, DType, Option<&'a [u8]>, &'a [u8], [&'a str; 2]);
 
 #[test]
 fn chooses_what_pays() {
@@ -173,49 +188,57 @@ fn chooses_what_pays() {
     let random = noise(length, 2);
     let near = changed(&bf16, 40);
     let cases: [Case<'_>; 8] = [
-        ("weights", DType::Bf16, None, &bf16, "solo"),
+        ("weights", DType::Bf16, None, &bf16, ["solo", "solo-rans"]),
         (
             "fine-tuned weights",
             DType::Bf16,
             Some(&near),
             &bf16,
-            "bitx",
+            ["bitx", "delta"],
         ),
         (
             "a base that does not help",
             DType::Bf16,
             Some(&random),
             &bf16,
-            "solo",
+            ["solo", "solo-rans"],
         ),
         (
             "a base of another length",
             DType::Bf16,
             Some(&near[2..]),
             &bf16,
-            "solo",
+            ["solo", "solo-rans"],
         ),
-        ("text", DType::Opaque, None, &text, "zstd"),
+        ("text", DType::Opaque, None, &text, ["zstd", "zstd"]),
         (
             "opaque bytes with a base",
             DType::Opaque,
             Some(&near),
             &bf16,
-            "bitx",
+            ["bitx", "bitx"],
         ),
-        ("random bytes", DType::Bf16, Some(&bf16), &random, "raw"),
+        (
+            "random bytes",
+            DType::Bf16,
+            Some(&bf16),
+            &random,
+            ["raw", "raw"],
+        ),
         (
             "an element cut in two",
             DType::F32,
             None,
             &text[1..],
-            "zstd",
+            ["zstd", "zstd"],
         ),
     ];
     let mut ws = Workspace::default();
     for (what, dtype, base, raw, want) in cases {
-        let (id, _) = round_trip(&view(dtype, base), raw, &mut ws);
-        assert_eq!(find(id).unwrap().name(), want, "{what}");
+        for (family, want) in [Family::BitX, Family::Auto].into_iter().zip(want) {
+            let (id, _) = round_trip_with(family, &view(dtype, base), raw, &mut ws);
+            assert_eq!(find(id).unwrap().name(), want, "{what}");
+        }
     }
     let (id, payload) = round_trip(&view(DType::F32, None), &far, &mut ws);
     assert!(
@@ -227,12 +250,30 @@ fn chooses_what_pays() {
 #[test]
 fn equal_to_the_base_is_almost_free() {
     let raw = weights(DType::F32, 4 << 20, 3);
-    let (_, payload) = round_trip(
-        &view(DType::F32, Some(&raw)),
-        &raw,
-        &mut Workspace::default(),
-    );
-    assert_eq!(payload.len(), 4 * 4 * 5);
+    let (view, mut ws) = (view(DType::F32, Some(&raw)), Workspace::default());
+    let length = |family, ws: &mut Workspace| round_trip_with(family, &view, &raw, ws).1.len();
+    assert_eq!(length(Family::BitX, &mut ws), 4 * 4 * 5);
+    assert_eq!(length(Family::Auto, &mut ws), 1);
+}
+
+#[test]
+fn floats_widened_from_a_shorter_type_cost_what_the_shorter_ones_do() {
+    let mut ws = Workspace::default();
+    for (size, dtype) in [(4, DType::F32), (8, DType::F64)] {
+        let narrow = weights(DType::Bf16, 1 << 16, 4);
+        let wide: Vec<u8> = narrow
+            .chunks(2)
+            .flat_map(|word| [vec![0; size - 2], word.to_vec()].concat())
+            .collect();
+        let (_, payload) = round_trip(&view(dtype, None), &wide, &mut ws);
+        assert!(payload.len() < narrow.len(), "{dtype}: {}", payload.len());
+        let (_, payload) = round_trip(&view(dtype, Some(&changed(&wide, 8 * 41))), &wide, &mut ws);
+        assert!(
+            payload.len() < narrow.len() / 2,
+            "{dtype}: {}",
+            payload.len()
+        );
+    }
 }
 
 /// One payload of each codec and mode, with what it decodes from.

@@ -29,6 +29,9 @@ use sealed::Refused;
 pub use marker::Marker;
 pub use writer::{ObjectWriter, StoreWriter};
 
+/// Bytes of the index that are read at a time: whole records.
+const INDEX_PART_BYTES: u64 = 4096 * index::RECORD_LEN as u64;
+
 /// A store opened for reading.
 #[derive(Clone)]
 pub struct Store {
@@ -251,10 +254,21 @@ impl Store {
             other => other.map_err(Error::io("open", &path))?,
         };
         let len = file.len().map_err(Error::io("read", &path))?;
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, 0)
-            .map_err(Error::io("read", &path))?;
-        Ok(index::parse(&bytes))
+        // A part at a time, so that a damaged length costs no memory.
+        let mut index = Index::new();
+        let mut at = 0;
+        while at < len {
+            let part = (len - at).min(INDEX_PART_BYTES);
+            let mut bytes = vec![0; usize::try_from(part).unwrap_or(0)];
+            file.read_exact_at(&mut bytes, at)
+                .map_err(Error::io("read", &path))?;
+            let Some(records) = index::parse(&bytes) else {
+                return Ok(None);
+            };
+            index.extend(records);
+            at += part;
+        }
+        Ok(Some(index))
     }
 
     /// Makes the index anew. Damaged objects are left out, `check` is what reports them; one that cannot

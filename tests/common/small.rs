@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use zipllm::check::{self, CheckReport};
+use zipllm::codec::EncodeOptions;
 use zipllm::ingest::{self, Job, Options};
 use zipllm::object_reader::ObjectReader;
 use zipllm::report::{IngestReport, Monitor, NoMonitor, Status};
@@ -30,6 +31,8 @@ pub type Files = BTreeMap<String, (Vec<u8>, bool)>;
 
 /// A family on the local disk: what is in it, and where.
 pub struct Family {
+    /// How the batch is encoded.
+    pub encode: EncodeOptions,
     dir: TempDir,
     /// The batch, bases first.
     pub jobs: Vec<Job>,
@@ -188,7 +191,13 @@ impl Family {
         for (name, files) in &models {
             write_files(&dir.path().join("models").join(name), files);
         }
-        Self { dir, jobs, models }
+        let encode = EncodeOptions::default();
+        Self {
+            encode,
+            dir,
+            jobs,
+            models,
+        }
     }
 
     /// Waits until the files are old enough for a scan to be recorded.
@@ -220,6 +229,7 @@ impl Family {
     ) -> zipllm::Result<IngestReport> {
         let options = Options {
             threads: 1,
+            encode: self.encode,
             disk,
             ..Options::default()
         };
