@@ -16,6 +16,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "py_lib"))
 
 import pandas as pd
+
 from figures import panels, save, spread_line, thread_axis
 from programs import ProgramError, find_program, machine, run_json
 

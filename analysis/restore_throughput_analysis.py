@@ -22,10 +22,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "py_lib"))
 
 import pandas as pd
-from figures import panels, save, spread_line, thread_axis
-from programs import ProgramError, find_program, machine, run_json
 
+from figures import panels, save, spread_line, thread_axis
 from model_list import check_model_id, read_models
+from programs import ProgramError, find_program, machine, run_json
 
 CSV_NAME = "restore_throughput.csv"
 PNG_NAME = "restore_throughput.png"

@@ -10,10 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import weights
 from conftest import REPOSITORY
 from hub_server import HubServer
 from tiny_family import BASE, TUNES
+
+import weights
 
 CONFIG = {
     "model_dir": "./my models",
