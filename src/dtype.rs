@@ -28,7 +28,9 @@ pub enum DType {
     Bool = 15,
 }
 
-use DType::{Bf16, Bool, F8E4M3, F8E5M2, F16, F32, F64, I8, I16, I32, I64, Opaque, U8, U16, U32, U64};
+use DType::{
+    Bf16, Bool, F8E4M3, F8E5M2, F16, F32, F64, I8, I16, I32, I64, Opaque, U8, U16, U32, U64,
+};
 
 /// Every dtype with its safetensors name and its element size in bytes; the row number is the code on disk.
 const TABLE: [(DType, &str, u8); 16] = [
@@ -68,17 +70,26 @@ impl DType {
 
     /// Returns the dtype with this safetensors name; an unknown name is `Opaque`.
     pub fn from_name(name: &str) -> Self {
-        TABLE.iter().find(|row| row.1 == name && !name.is_empty()).map_or(Opaque, |row| row.0)
+        TABLE
+            .iter()
+            .find(|row| row.1 == name && !name.is_empty())
+            .map_or(Opaque, |row| row.0)
     }
 
     /// Returns the safetensors name, empty for `Opaque`.
     pub fn name(self) -> &'static str {
-        TABLE.iter().find(|row| row.0 == self).map_or("", |row| row.1)
+        TABLE
+            .iter()
+            .find(|row| row.0 == self)
+            .map_or("", |row| row.1)
     }
 
     /// Returns the bytes of one element: 1, 2, 4 or 8.
     pub fn size(self) -> usize {
-        TABLE.iter().find(|row| row.0 == self).map_or(1, |row| usize::from(row.2))
+        TABLE
+            .iter()
+            .find(|row| row.0 == self)
+            .map_or(1, |row| usize::from(row.2))
     }
 
     /// Returns the bytes of a full chunk: 1 to 8 MiB, a power of two.
@@ -94,7 +105,11 @@ impl DType {
 
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if *self == Opaque { "opaque" } else { self.name() })
+        f.write_str(if *self == Opaque {
+            "opaque"
+        } else {
+            self.name()
+        })
     }
 }
 
@@ -108,7 +123,10 @@ mod tests {
             assert_eq!(usize::from(dtype.code()), code);
             assert_eq!(DType::from_code(dtype.code()), Some(dtype));
             assert_eq!(DType::from_name(dtype.name()), dtype);
-            assert_eq!(dtype.chunk_bytes() as u64, CHUNK_ELEMENTS * dtype.size() as u64);
+            assert_eq!(
+                dtype.chunk_bytes() as u64,
+                CHUNK_ELEMENTS * dtype.size() as u64
+            );
         }
         assert_eq!(DType::from_code(16), None);
         assert_eq!(DType::from_name("I4"), Opaque);

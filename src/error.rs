@@ -134,18 +134,26 @@ pub enum Error {
 }
 
 fn key_prefix(key: &str) -> String {
-    if key.is_empty() { String::new() } else { format!("{key:?}: ") }
+    if key.is_empty() {
+        String::new()
+    } else {
+        format!("{key:?}: ")
+    }
 }
 
 impl Error {
     /// Tells which of the four kinds the error is.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config { .. } | Self::Input { .. } | Self::Name { .. } | Self::Newer { .. } | Self::Output { .. } => {
-                ErrorKind::Invalid
-            }
+            Self::Config { .. }
+            | Self::Input { .. }
+            | Self::Name { .. }
+            | Self::Newer { .. }
+            | Self::Output { .. } => ErrorKind::Invalid,
             Self::NoModel { .. } => ErrorKind::Missing,
-            Self::CorruptObject { .. } | Self::MissingObject { .. } | Self::CorruptFile { .. } => ErrorKind::Corrupt,
+            Self::CorruptObject { .. } | Self::MissingObject { .. } | Self::CorruptFile { .. } => {
+                ErrorKind::Corrupt
+            }
             Self::Damaged { source, .. } => source.kind(),
             Self::Changed { .. } | Self::Locked { .. } | Self::Io { .. } => ErrorKind::Io,
         }
@@ -154,16 +162,26 @@ impl Error {
     /// Wraps what the operating system said about `path` while doing `action`.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
     }
 
     /// An input at `path` that cannot be stored.
     pub fn input(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
-        Self::Input { path: path.as_ref().to_path_buf(), reason: reason.into() }
+        Self::Input {
+            path: path.as_ref().to_path_buf(),
+            reason: reason.into(),
+        }
     }
 
     /// A damaged object.
     pub fn corrupt(name: &Hash, reason: impl Into<String>) -> Self {
-        Self::CorruptObject { name: *name, reason: reason.into() }
+        Self::CorruptObject {
+            name: *name,
+            reason: reason.into(),
+        }
     }
 }

@@ -56,7 +56,12 @@ impl FromStr for Hash {
 
     /// Parses 64 lower-case hexadecimal digits, and nothing else.
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{:?} is not a BLAKE3 hash (64 lower-case hexadecimal digits)", text);
+        let bad = || {
+            format!(
+                "{:?} is not a BLAKE3 hash (64 lower-case hexadecimal digits)",
+                text
+            )
+        };
         if text.len() != 64 {
             return Err(bad());
         }
@@ -116,7 +121,11 @@ fn subtree(values: &[ChainingValue]) -> Option<ChainingValue> {
         [one] => Some(*one),
         more => {
             let (left, right) = split(more)?;
-            Some(hazmat::merge_subtrees_non_root(&subtree(left)?, &subtree(right)?, Mode::Hash))
+            Some(hazmat::merge_subtrees_non_root(
+                &subtree(left)?,
+                &subtree(right)?,
+                Mode::Hash,
+            ))
         }
     }
 }
@@ -139,13 +148,19 @@ mod tests {
         let size = 1 << 12;
         for chunks in 2..=17usize {
             for tail in [1usize, 1000, 1024, 1025, size] {
-                let data: Vec<u8> = (0..(chunks - 1) * size + tail).map(|i| (i * 7 % 251) as u8).collect();
+                let data: Vec<u8> = (0..(chunks - 1) * size + tail)
+                    .map(|i| (i * 7 % 251) as u8)
+                    .collect();
                 let values: Vec<_> = data
                     .chunks(size)
                     .enumerate()
                     .map(|(i, chunk)| chunk_chaining_value((i * size) as u64, chunk))
                     .collect();
-                assert_eq!(merge_chunks(&values), Some(Hash::of(&data)), "{chunks} chunks, tail {tail}");
+                assert_eq!(
+                    merge_chunks(&values),
+                    Some(Hash::of(&data)),
+                    "{chunks} chunks, tail {tail}"
+                );
             }
         }
     }
@@ -160,7 +175,13 @@ mod tests {
     fn text_round_trips_and_junk_is_refused() {
         let hash = Hash::of(b"abc");
         assert_eq!(hash.to_string().parse::<Hash>().unwrap(), hash);
-        for bad in ["", "00", &"G".repeat(64), &hash.to_string().to_uppercase(), &"é".repeat(32)] {
+        for bad in [
+            "",
+            "00",
+            &"G".repeat(64),
+            &hash.to_string().to_uppercase(),
+            &"é".repeat(32),
+        ] {
             assert!(bad.parse::<Hash>().is_err(), "{bad}");
         }
     }

@@ -1,10 +1,34 @@
 //! zipllm keeps families of LLM checkpoints in one store, losslessly, in a fraction of the space.
+//!
+//! A map of the modules, lowest first; arrows point only downwards.
+//!
+//! | layer | modules |
+//! |---|---|
+//! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`] |
+//! | ground | [`kernel`]: byte planes, in scalar code and SIMD |
+//! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
+//! | knowledge | [`object_reader`], [`object_writer`]: objects with their bases; [`pairing`]: which base; [`report`]: figures |
+//! | verbs | [`ingest`], [`restore`], [`check`] |
+//! | shell | [`config`], [`cli`] |
 
+pub mod check;
+pub mod checkpoint;
+pub mod cli;
 pub mod codec;
+pub mod config;
 pub mod dtype;
 pub mod error;
 pub mod hash;
+pub mod ingest;
 pub mod kernel;
 pub mod name;
+pub mod nearest;
+pub mod object_reader;
+pub mod object_writer;
+pub mod pairing;
+pub mod report;
+pub mod restore;
+pub mod source;
+pub mod store;
 
 pub use error::{Error, ErrorKind, Result};

@@ -39,7 +39,10 @@ impl FromStr for ModelId {
     fn from_str(text: &str) -> Result<Self> {
         match id_fault(text) {
             None => Ok(Self(text.to_owned())),
-            Some(reason) => Err(Error::Name { name: text.to_owned(), reason: format!("not a model id: {reason}") }),
+            Some(reason) => Err(Error::Name {
+                name: text.to_owned(),
+                reason: format!("not a model id: {reason}"),
+            }),
         }
     }
 }
@@ -59,7 +62,10 @@ fn id_fault(text: &str) -> Option<&'static str> {
         return Some("'--' and '..' are not allowed");
     }
     let edge = |c: char| matches!(c, '-' | '.');
-    if text.split('/').any(|part| part.is_empty() || part.starts_with(edge) || part.ends_with(edge)) {
+    if text
+        .split('/')
+        .any(|part| part.is_empty() || part.starts_with(edge) || part.ends_with(edge))
+    {
         return Some("organisation and name must not be empty, or begin or end with '-' or '.'");
     }
     None
@@ -115,7 +121,10 @@ impl FromStr for RelPath {
     fn from_str(text: &str) -> Result<Self> {
         match path_fault(text) {
             None => Ok(Self(text.to_owned())),
-            Some(reason) => Err(Error::Name { name: text.to_owned(), reason: format!("not a path in a model: {reason}") }),
+            Some(reason) => Err(Error::Name {
+                name: text.to_owned(),
+                reason: format!("not a path in a model: {reason}"),
+            }),
         }
     }
 }
@@ -165,11 +174,20 @@ mod tests {
 
     #[test]
     fn ids_follow_the_hub() {
-        for good in ["gpt2", "meta-llama/Llama-3.1-8B-Instruct", "a_b/c_d", "a/b", "A.b/c-d_e"] {
+        for good in [
+            "gpt2",
+            "meta-llama/Llama-3.1-8B-Instruct",
+            "a_b/c_d",
+            "a/b",
+            "A.b/c-d_e",
+        ] {
             assert_eq!(good.parse::<ModelId>().unwrap().as_str(), good);
         }
         let long = "a".repeat(97);
-        for bad in ["", "/", "a/", "/a", "a/b/c", "../a", "a/..", "a--b/c", "a..b", "-a/b", "a/b.", "a b/c", "é/a", "a\\b", "a\0b", &long] {
+        for bad in [
+            "", "/", "a/", "/a", "a/b/c", "../a", "a/..", "a--b/c", "a..b", "-a/b", "a/b.",
+            "a b/c", "é/a", "a\\b", "a\0b", &long,
+        ] {
             assert!(bad.parse::<ModelId>().is_err(), "{bad:?}");
         }
     }
@@ -180,9 +198,14 @@ mod tests {
             assert_eq!(good.parse::<RelPath>().unwrap().as_str(), good);
         }
         let long = "a".repeat(256);
-        for bad in ["", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/../b", "a/./b", "a\0", &long] {
+        for bad in [
+            "", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/../b", "a/./b", "a\0", &long,
+        ] {
             assert!(bad.parse::<RelPath>().is_err(), "{bad:?}");
         }
-        assert_eq!("a/b".parse::<RelPath>().unwrap().under(Path::new("/out")), Path::new("/out/a/b"));
+        assert_eq!(
+            "a/b".parse::<RelPath>().unwrap().under(Path::new("/out")),
+            Path::new("/out/a/b")
+        );
     }
 }

@@ -6,6 +6,8 @@
 pub mod planes;
 pub mod raw;
 pub mod select;
+#[cfg(test)]
+mod tests;
 mod workspace;
 pub mod zstd;
 
@@ -49,6 +51,17 @@ pub enum CodecError {
     Base,
 }
 
+/// The kinds of codec that reports tell apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Any bytes.
+    Plain,
+    /// Numbers, without a base.
+    Solo,
+    /// Numbers, as differences to a base.
+    Delta,
+}
+
 /// One way to code a chunk.
 pub trait Codec: Sync {
     /// The codec's number in object files.
@@ -57,10 +70,25 @@ pub trait Codec: Sync {
     /// The codec's name in reports.
     fn name(&self) -> &'static str;
 
+    /// What the codec makes of its input, for reports.
+    fn class(&self) -> Class;
+
+    /// Tells whether a payload can only be decoded with the base.
+    fn uses_base(&self) -> bool {
+        self.class() == Class::Delta
+    }
+
     /// Appends the payload of `raw` to `out`.
     ///
     /// Callers pass only chunks that the codec applies to; what it appends decodes to `raw`.
-    fn encode(&self, options: &EncodeOptions, view: &ChunkView<'_>, raw: &[u8], ws: &mut Workspace, out: &mut Vec<u8>);
+    fn encode(
+        &self,
+        options: &EncodeOptions,
+        view: &ChunkView<'_>,
+        raw: &[u8],
+        ws: &mut Workspace,
+        out: &mut Vec<u8>,
+    );
 
     /// Decodes `payload` into `out`, all of it, reading and writing nothing outside the slices.
     ///

@@ -1,6 +1,9 @@
 //! Reused scratch memory and zstd contexts, one set a thread at work.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
+
+use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::compress_bound;
 
 use super::CodecError;
 
@@ -9,13 +12,18 @@ use super::CodecError;
 pub struct Workspace {
     /// Scratch for byte planes.
     pub(super) planes: Vec<u8>,
-    /// Scratch for a candidate payload.
-    pub(super) candidate: Vec<u8>,
-    compressor: Option<(i32, zstd::bulk::Compressor<'static>)>,
-    decompressor: Option<zstd::bulk::Decompressor<'static>>,
+    /// Contexts of zstd.
+    pub(super) zstd: ZstdContexts,
 }
 
-impl Workspace {
+/// A compression context a level, and one for decompression, made when first used.
+#[derive(Default)]
+pub(super) struct ZstdContexts {
+    compressors: Vec<(i32, Compressor<'static>)>,
+    decompressor: Option<Decompressor<'static>>,
+}
+
+impl ZstdContexts {
     /// Appends one zstd frame of `raw` to `out`; returns false, with `out` as it was, if zstd failed.
     pub(super) fn compress(&mut self, level: i32, raw: &[u8], out: &mut Vec<u8>) -> bool {
         let start = out.len();
@@ -27,12 +35,18 @@ impl Workspace {
     }
 
     fn try_compress(&mut self, level: i32, raw: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
-        let compressor = match &mut self.compressor {
-            Some((have, compressor)) if *have == level => compressor,
-            slot => &mut slot.insert((level, zstd::bulk::Compressor::new(level)?)).1,
+        let compressor = match self.compressors.iter().position(|have| have.0 == level) {
+            Some(at) => self.compressors.get_mut(at),
+            None => {
+                self.compressors.push((level, Compressor::new(level)?));
+                self.compressors.last_mut()
+            }
+        };
+        let Some((_, compressor)) = compressor else {
+            return Ok(());
         };
         let start = out.len();
-        out.resize(start + zstd::zstd_safe::compress_bound(raw.len()), 0);
+        out.resize(start + compress_bound(raw.len()), 0);
         let target = out.get_mut(start..).unwrap_or_default();
         let written = compressor.compress_to_buffer(raw, target)?;
         out.truncate(start + written);
@@ -44,10 +58,16 @@ impl Workspace {
         const BAD: CodecError = CodecError::Malformed("zstd frame");
         let decompressor = match &mut self.decompressor {
             Some(decompressor) => decompressor,
-            slot => slot.insert(zstd::bulk::Decompressor::new().map_err(|_| BAD)?),
+            slot => slot.insert(Decompressor::new().map_err(|_| BAD)?),
         };
-        let written = decompressor.decompress_to_buffer(frame, out).map_err(|_| BAD)?;
-        if written == out.len() { Ok(()) } else { Err(CodecError::Truncated) }
+        let written = decompressor
+            .decompress_to_buffer(frame, out)
+            .map_err(|_| BAD)?;
+        if written == out.len() {
+            Ok(())
+        } else {
+            Err(CodecError::Truncated)
+        }
     }
 }
 
@@ -65,6 +85,6 @@ impl WorkspacePool {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Workspace>> {
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

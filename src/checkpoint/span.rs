@@ -1,0 +1,161 @@
+//! `Layout` and `Span`: a file as a sequence of runs of bytes.
+
+use super::Fault;
+use crate::dtype::DType;
+
+/// What a file says of one of its tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// The tensor's name: any text, never to be used as a path.
+    pub name: String,
+    /// The element type as the file writes it, known or not.
+    pub dtype: String,
+    /// The dimensions in elements, outermost first; none for a scalar.
+    pub shape: Vec<u64>,
+}
+
+/// A run of bytes of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first byte's place in the file.
+    pub start: u64,
+    /// Bytes in the span, at least one.
+    pub length: u64,
+    /// The tensor whose data this is; `None` for a header, a gap or trailing bytes.
+    pub tensor: Option<TensorInfo>,
+    /// How to code the bytes; its element size divides `length`.
+    pub dtype: DType,
+    /// Elements in a row; 0 where there are no rows.
+    pub row_len: u64,
+}
+
+impl Span {
+    /// Makes a span of bytes that belong to no tensor.
+    pub const fn opaque(start: u64, length: u64) -> Self {
+        Self {
+            start,
+            length,
+            tensor: None,
+            dtype: DType::Opaque,
+            row_len: 0,
+        }
+    }
+
+    fn describe(&self) -> String {
+        match &self.tensor {
+            Some(tensor) => format!("tensor {}", quoted(&tensor.name)),
+            None => "the header".to_owned(),
+        }
+    }
+}
+
+/// A file's spans, which tile it exactly and in order, and what was odd about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The spans; none for an empty file.
+    pub spans: Vec<Span>,
+    /// What is wrong with the file, without its name, for the user to read.
+    pub warning: Option<String>,
+}
+
+impl Layout {
+    /// Makes the layout of a file of `length` bytes that is not looked into.
+    pub fn opaque(length: u64) -> Self {
+        let spans = if length == 0 {
+            Vec::new()
+        } else {
+            vec![Span::opaque(0, length)]
+        };
+        Self {
+            spans,
+            warning: None,
+        }
+    }
+}
+
+/// Sorts spans, drops empty ones, and fills every gap up to `length`, the file's bytes.
+///
+/// # Errors
+///
+/// [`Fault::Format`] where two spans overlap or one ends past the file.
+pub(super) fn tile(length: u64, mut spans: Vec<Span>) -> Result<Vec<Span>, Fault> {
+    spans.retain(|span| span.length > 0);
+    spans.sort_unstable_by_key(|span| span.start);
+    let mut tiled: Vec<Span> = Vec::with_capacity(spans.len());
+    let mut place = 0;
+    for span in spans {
+        if span.start < place {
+            return Err(overlap(tiled.last(), &span));
+        }
+        if span.start > place {
+            tiled.push(Span::opaque(place, span.start - place));
+        }
+        place = end_within(length, &span)?;
+        tiled.push(span);
+    }
+    if place < length {
+        tiled.push(Span::opaque(place, length - place));
+    }
+    Ok(tiled)
+}
+
+fn end_within(length: u64, span: &Span) -> Result<u64, Fault> {
+    let end = span.start.checked_add(span.length);
+    end.filter(|end| *end <= length)
+        .ok_or_else(|| Fault::Format(format!("{} ends past the file", span.describe())))
+}
+
+fn overlap(before: Option<&Span>, span: &Span) -> Fault {
+    let before = before.map_or_else(String::new, Span::describe);
+    Fault::Format(format!("{} overlaps {before}", span.describe()))
+}
+
+/// Quotes and escapes a name from a file for a message, cut to its first 60 characters.
+pub(super) fn quoted(name: &str) -> String {
+    let short: String = name.chars().take(60).collect();
+    let dots = if short.len() < name.len() { "..." } else { "" };
+    format!("{short:?}{dots}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_filled_and_faults_refused() {
+        type Places = &'static [(u64, u64)];
+        let cases: [(u64, Places, Option<Places>); 9] = [
+            (0, &[], Some(&[])),
+            (9, &[], Some(&[(0, 9)])),
+            (
+                9,
+                &[(4, 2), (0, 3)],
+                Some(&[(0, 3), (3, 1), (4, 2), (6, 3)]),
+            ),
+            (9, &[(9, 0), (2, 0), (0, 9)], Some(&[(0, 9)])),
+            (
+                u64::MAX,
+                &[(1, u64::MAX - 1)],
+                Some(&[(0, 1), (1, u64::MAX - 1)]),
+            ),
+            (9, &[(0, 10)], None),
+            (9, &[(10, 1)], None),
+            (9, &[(1, u64::MAX)], None),
+            (9, &[(0, 5), (4, 1)], None),
+        ];
+        for (length, places, expected) in cases {
+            let spans = places
+                .iter()
+                .map(|(start, length)| Span::opaque(*start, *length))
+                .collect();
+            let found = tile(length, spans).ok();
+            let found = found.map(|spans| {
+                spans
+                    .iter()
+                    .map(|span| (span.start, span.length))
+                    .collect::<Vec<_>>()
+            });
+            assert_eq!(found.as_deref(), expected, "{places:?}");
+        }
+    }
+}

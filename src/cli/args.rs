@@ -1,0 +1,100 @@
+//! The arguments of both programs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::Error;
+use crate::restore::ModelVersion;
+
+/// Stores families of LLM checkpoints in a fraction of the space, losslessly.
+///
+/// With a config file alone, stores every model that it lists.
+#[derive(Debug, Parser)]
+#[command(
+    name = "zipllm",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
+pub struct ZipllmArgs {
+    /// What to do other than storing models.
+    #[command(subcommand)]
+    pub command: Option<ZipllmCommand>,
+    /// How to store models.
+    #[command(flatten)]
+    pub compress: CompressArgs,
+}
+
+/// The verbs beside storing.
+#[derive(Debug, Subcommand)]
+pub enum ZipllmCommand {
+    /// Checks that the store is whole; exit code 3 if it is not
+    Check(CheckArgs),
+}
+
+/// `zipllm CONFIG`.
+#[derive(Debug, Args)]
+pub struct CompressArgs {
+    /// The config file (JSON); its paths are relative to its own folder
+    #[arg(required = true)]
+    pub config: Option<PathBuf>,
+    /// Store a new version of a model even if it lacks files that the stored one has
+    #[arg(long)]
+    pub accept_missing: bool,
+    /// Worker threads, in place of the config's
+    #[arg(long, value_parser = threads)]
+    pub threads: Option<usize>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `zipllm check CONFIG`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The config file (JSON)
+    pub config: PathBuf,
+    /// Decode every object and compare it with its name
+    #[arg(long)]
+    pub read_data: bool,
+    /// Worker threads, in place of the config's
+    #[arg(long, value_parser = threads)]
+    pub threads: Option<usize>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Restores a model from the store, byte for byte.
+#[derive(Debug, Parser)]
+#[command(name = "restore", version)]
+pub struct RestoreArgs {
+    /// The config file (JSON); its paths are relative to its own folder
+    pub config: PathBuf,
+    /// The model, as org/name, or org/name@VERSION for an older version
+    #[arg(value_parser = model_version)]
+    pub model: ModelVersion,
+    /// The directory that gets the model's files
+    pub out: PathBuf,
+    /// Replace files that exist with other content
+    #[arg(long)]
+    pub force: bool,
+    /// Worker threads, in place of the config's
+    #[arg(long, value_parser = threads)]
+    pub threads: Option<usize>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 1..=1024) => Ok(count),
+        _ => Err("has to be a number from 1 to 1024".into()),
+    }
+}
+
+fn model_version(text: &str) -> Result<ModelVersion, Error> {
+    text.parse()
+}

@@ -1,0 +1,61 @@
+//! `zipllm check CONFIG`: tells whether the store is whole.
+
+use crate::check::{self, CheckReport, Options};
+use crate::cli::Outcome;
+use crate::cli::args::CheckArgs;
+use crate::cli::progress::Bar;
+use crate::cli::terminal::{bytes, rate};
+use crate::config::Config;
+use crate::store::Store;
+
+pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
+    let config = Config::load(&args.config)?;
+    let store = Store::open(&config.storage_dir)?;
+    let options = Options {
+        threads: args.threads.unwrap_or(config.threads),
+        read_data: args.read_data,
+    };
+    let report = check::run(&store, options, &Bar::default())?;
+    if args.json {
+        super::print_json(&report)?
+    } else {
+        super::print(&summary(&report, args.read_data))?
+    }
+    Ok(if report.is_damaged() {
+        Outcome::Damaged
+    } else {
+        Outcome::Done
+    })
+}
+
+fn summary(report: &CheckReport, read_data: bool) -> String {
+    let mut text = String::new();
+    for warning in &report.warnings {
+        text += &format!("note: {warning}\n");
+    }
+    for damage in &report.damage {
+        text += &format!("damage: {}\n", damage.reason);
+        for file in &damage.hurts {
+            text += &format!("  cannot be restored: {file}\n");
+        }
+    }
+    let read = if read_data {
+        format!(
+            ", {} read and verified ({})",
+            bytes(report.bytes_read),
+            rate(report.bytes_read, report.seconds)
+        )
+    } else {
+        ", structure only (--read-data reads everything)".into()
+    };
+    let verdict = if report.is_damaged() {
+        format!("{} problems", report.damage.len())
+    } else {
+        "no damage".into()
+    };
+    text += &format!(
+        "{verdict}: {} models in {} versions, {} objects{read}, in {:.1} s\n",
+        report.models, report.versions, report.objects, report.seconds
+    );
+    text
+}

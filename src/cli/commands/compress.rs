@@ -1,0 +1,163 @@
+//! `zipllm CONFIG`: stores every listed model, bases first.
+
+use crate::cli::Outcome;
+use crate::cli::args::CompressArgs;
+use crate::cli::progress::Bar;
+use crate::cli::terminal::{bytes, peak_memory, percent, rate, table};
+use crate::codec::EncodeOptions;
+use crate::config::Config;
+use crate::ingest::{self, Job};
+use crate::report::{Coded, IngestReport, ModelReport, Status};
+
+pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
+    let Some(path) = &args.config else {
+        anyhow::bail!("no config file was given")
+    };
+    let config = Config::load(path)?;
+    let list = config.model_list()?;
+    let map = config.base_map(&list.models)?;
+    let planned = map.order(&list.models);
+    config.check_inputs(planned.iter().map(|planned| &planned.id))?;
+    let mut warnings = [list.warnings, map.warnings().to_vec()].concat();
+    for planned in planned.iter().filter(|planned| planned.unlisted) {
+        warnings.push(format!(
+            "{} is not listed, and stored too: it is the base of a listed model",
+            planned.id
+        ));
+    }
+    let jobs: Vec<_> = planned
+        .into_iter()
+        .map(|planned| Job {
+            model: planned.id,
+            base: planned.base,
+        })
+        .collect();
+    let options = ingest::Options {
+        threads: args.threads.unwrap_or(config.threads),
+        encode: EncodeOptions {
+            zstd_level: config.zstd_level,
+        },
+        accept_missing: args.accept_missing,
+        ..ingest::Options::default()
+    };
+    let mut report = ingest::run(
+        &jobs,
+        &config.model_dir,
+        &config.storage_dir,
+        &options,
+        &Bar::default(),
+    )?;
+    report.warnings.splice(0..0, warnings);
+    tell_problems(&report);
+    if args.json {
+        super::print_json(&report)?
+    } else {
+        super::print(&summary(&report))?
+    }
+    Ok(outcome(&report))
+}
+
+fn outcome(report: &IngestReport) -> Outcome {
+    let failed = |model: &ModelReport| matches!(model.status, Status::Failed | Status::NotTried);
+    if report.models.iter().any(|model| model.damage) {
+        Outcome::Damaged
+    } else if report.models.iter().any(failed) {
+        Outcome::Failed
+    } else {
+        Outcome::Done
+    }
+}
+
+fn tell_problems(report: &IngestReport) {
+    report
+        .warnings
+        .iter()
+        .for_each(|warning| super::tell("warning", warning));
+    for model in &report.models {
+        model
+            .warnings
+            .iter()
+            .for_each(|warning| super::tell("warning", &format!("{}: {warning}", model.model)));
+        if let Some(error) = &model.error {
+            let known = error.starts_with(model.model.as_str());
+            super::tell(
+                "error",
+                &if known {
+                    error.clone()
+                } else {
+                    format!("{}: {error}", model.model)
+                },
+            );
+        }
+    }
+}
+
+fn summary(report: &IngestReport) -> String {
+    let rows: Vec<_> = report.models.iter().map(row).collect();
+    let header = [
+        "model", "status", "files", "size", "stored", "ratio", "dedup", "delta", "solo", "time",
+    ];
+    let savings = &report.savings;
+    let saved = |coded: Coded| bytes(coded.raw_bytes.saturating_sub(coded.stored_bytes));
+    let memory =
+        peak_memory().map_or_else(String::new, |peak| format!(", peak memory {}", bytes(peak)));
+    format!(
+        "{}\nstored {} in {} ({}) in {:.1} s ({}) with {} threads{memory}\n\
+         saved by file dedup {}, tensor dedup {}, delta {}, solo {}, other files {}\n\
+         the store holds {} models of {} in {} ({})\n",
+        table(&header, &rows),
+        bytes(report.bytes),
+        bytes(report.stored_bytes),
+        percent(report.stored_bytes, report.bytes),
+        report.seconds,
+        rate(report.bytes, report.seconds),
+        report.threads,
+        bytes(savings.file_dedup_bytes),
+        bytes(savings.tensor_dedup_bytes),
+        saved(savings.delta),
+        saved(savings.solo),
+        saved(savings.plain),
+        report.store.models,
+        bytes(report.store.model_bytes),
+        bytes(report.store.object_bytes),
+        percent(report.store.object_bytes, report.store.model_bytes),
+    )
+}
+
+fn row(model: &ModelReport) -> Vec<String> {
+    let status = match (model.status, model.version) {
+        (Status::Stored, Some(version)) => format!("stored, version {version}"),
+        (Status::Stored, None) => "stored".into(),
+        (Status::AlreadyStored, _) => "already stored".into(),
+        (Status::Failed, _) => "FAILED".into(),
+        (Status::NotTried, _) => "not tried".into(),
+    };
+    let mut row = vec![
+        model.model.to_string(),
+        status,
+        model.files.to_string(),
+        bytes(model.bytes),
+    ];
+    if model.status == Status::Stored {
+        let savings = &model.savings;
+        let ratio = |coded: Coded| {
+            if coded.raw_bytes == 0 {
+                "-".into()
+            } else {
+                percent(coded.stored_bytes, coded.raw_bytes)
+            }
+        };
+        row.extend([
+            bytes(model.stored_bytes),
+            percent(model.stored_bytes, model.bytes),
+            percent(
+                savings.file_dedup_bytes + savings.tensor_dedup_bytes,
+                model.bytes,
+            ),
+            ratio(savings.delta),
+            ratio(savings.solo),
+            format!("{:.1} s", model.seconds),
+        ]);
+    }
+    row
+}

@@ -1,0 +1,80 @@
+//! The command line: arguments, logging, progress, and what is printed. Everything else is the library's.
+//!
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 something stored is damaged.
+
+mod args;
+mod commands;
+mod logging;
+mod progress;
+mod terminal;
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind as ClapKind;
+
+use crate::error::{Error, ErrorKind};
+
+/// Runs the `zipllm` program on the process's arguments.
+pub fn main_zipllm() -> ExitCode {
+    main_with::<args::ZipllmArgs>(commands::zipllm)
+}
+
+/// Runs the `restore` program on the process's arguments.
+pub fn main_restore() -> ExitCode {
+    main_with::<args::RestoreArgs>(commands::restore::run)
+}
+
+/// How a command ended, when it did not end with an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    Failed,
+    Damaged,
+}
+
+fn main_with<A: Parser>(command: impl FnOnce(A) -> anyhow::Result<Outcome>) -> ExitCode {
+    let args = match A::try_parse_from(std::env::args_os().collect::<Vec<OsString>>()) {
+        Ok(args) => args,
+        Err(error) => return usage(&error),
+    };
+    logging::start();
+    ExitCode::from(match command(args) {
+        Ok(Outcome::Done) => 0,
+        Ok(Outcome::Failed) => 1,
+        Ok(Outcome::Damaged) => 3,
+        Err(error) => report(&error),
+    })
+}
+
+/// Prints help to stdout, and what is wrong with the arguments to stderr.
+fn usage(error: &clap::Error) -> ExitCode {
+    // A closed pipe is the reader's choice.
+    let _ = error.print();
+    match error.kind() {
+        ClapKind::DisplayHelp | ClapKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::from(2),
+    }
+}
+
+/// Prints an error and returns the exit code that it means.
+fn report(error: &anyhow::Error) -> u8 {
+    if is_broken_pipe(error) {
+        return 0;
+    }
+    let text = terminal::escape(&format!("{error:#}"));
+    let _ = writeln!(io::stderr(), "error: {text}");
+    match error.downcast_ref::<Error>() {
+        Some(Error::Config { .. }) => 2,
+        Some(error) if error.kind() == ErrorKind::Corrupt => 3,
+        _ => 1,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,49 @@
+//! A progress bar on a terminal, nothing in a pipe.
+
+use std::io::{self, IsTerminal};
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::terminal::escape;
+use crate::name::ModelId;
+use crate::report::Monitor;
+
+/// Shows one bar a model on stderr.
+#[derive(Default)]
+pub struct Bar(Mutex<Option<ProgressBar>>);
+
+const TEMPLATE: &str = "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+
+impl Monitor for Bar {
+    fn begin(&self, model: &ModelId, bytes: u64) {
+        if !io::stderr().is_terminal() {
+            return;
+        }
+        let bar =
+            ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr_with_hz(10));
+        if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix(escape(model.as_str()));
+        *self.lock() = Some(bar);
+    }
+
+    fn advance(&self, bytes: u64) {
+        if let Some(bar) = &*self.lock() {
+            bar.inc(bytes);
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = self.lock().take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Bar {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<ProgressBar>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

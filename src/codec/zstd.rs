@@ -1,0 +1,42 @@
+//! `Zstd`: one zstd frame of the whole chunk.
+
+use super::{ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Workspace};
+
+/// The codec whose payload is one zstd frame (RFC 8878) of the chunk.
+pub struct Zstd;
+
+impl Codec for Zstd {
+    fn id(&self) -> CodecId {
+        CodecId(1)
+    }
+
+    fn name(&self) -> &'static str {
+        "zstd"
+    }
+
+    fn class(&self) -> Class {
+        Class::Plain
+    }
+
+    fn encode(
+        &self,
+        options: &EncodeOptions,
+        _: &ChunkView<'_>,
+        raw: &[u8],
+        ws: &mut Workspace,
+        out: &mut Vec<u8>,
+    ) {
+        ws.zstd.compress(options.zstd_level, raw, out);
+    }
+
+    fn decode(
+        &self,
+        _: &[u8],
+        _: &ChunkView<'_>,
+        payload: &[u8],
+        out: &mut [u8],
+        ws: &mut Workspace,
+    ) -> Result<(), CodecError> {
+        ws.zstd.decompress(payload, out)
+    }
+}

@@ -1,0 +1,37 @@
+//! A batch: spans of one model's files, read and hashed, on their way to be looked up and encoded.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::checkpoint::Span;
+use crate::hash::Hash;
+use crate::object_writer::Digest;
+use crate::source::OpenFile;
+
+/// Spans up to this length are read once and kept while they are encoded; longer ones are read twice.
+pub const MAX_KEPT: u64 = 64 << 20;
+
+/// Spans read together, and the files that ended with them.
+#[derive(Default)]
+pub struct Batch {
+    /// The bytes of all spans that are kept.
+    pub arena: Vec<u8>,
+    /// The spans, in file order.
+    pub spans: Vec<HashedSpan>,
+    /// Index and hash of each file whose last span is in this batch or before it.
+    pub finished: Vec<(usize, Hash)>,
+}
+
+/// A span with its digest.
+pub struct HashedSpan {
+    /// The file's index in the model.
+    pub file_index: usize,
+    /// The file.
+    pub file: Arc<OpenFile>,
+    /// Where the span lies in it.
+    pub span: Span,
+    /// Its name and chaining values.
+    pub digest: Digest,
+    /// Where its bytes lie in the arena; `None` where they have to be read again.
+    pub kept: Option<Range<usize>>,
+}

@@ -1,0 +1,287 @@
+//! Reads a model's files span by span, in order, and hashes them: the spans, and the whole files.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
+use super::batch::{Batch, HashedSpan, MAX_KEPT};
+use crate::checkpoint::{Span, segment};
+use crate::error::{Error, Result};
+use crate::hash::{ChainingValue, Hash};
+use crate::object_writer::{Digest, digest_chunk};
+use crate::source::{OpenFile, SourceFile};
+
+/// Bytes up to which spans are added to a batch.
+const BATCH_BYTES: u64 = 32 << 20;
+/// Bytes read at a time of a span that is not kept.
+const WINDOW_BYTES: usize = 32 << 20;
+
+/// Reads one model.
+pub struct Loader<'a> {
+    pool: &'a ThreadPool,
+    files: &'a [SourceFile],
+    next_file: usize,
+    /// Spans of the file that was opened last, in order, not yet in a batch.
+    waiting: std::vec::IntoIter<Picked>,
+    peeked: Option<Picked>,
+    file_hasher: blake3::Hasher,
+    /// What the segmenters had to say, with the file's path.
+    pub warnings: Vec<String>,
+}
+
+/// A span that is to be read.
+struct Picked {
+    file_index: usize,
+    file: Arc<OpenFile>,
+    span: Span,
+    place: Place,
+}
+
+/// Where a span stands in its file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is the whole file.
+    Only,
+    /// It is the last of several.
+    Last,
+    /// Others follow.
+    Before,
+}
+
+/// One chunk to be read: what it belongs to, and where it goes.
+struct ReadTask<'a> {
+    picked: &'a Picked,
+    offset: u64,
+    target: &'a mut [u8],
+}
+
+impl<'a> Loader<'a> {
+    /// A loader of these files.
+    pub fn new(pool: &'a ThreadPool, files: &'a [SourceFile]) -> Self {
+        Self {
+            pool,
+            files,
+            next_file: 0,
+            waiting: Vec::new().into_iter(),
+            peeked: None,
+            file_hasher: blake3::Hasher::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Reads the next batch, using the memory of `arena`; `None` when all files are read.
+    pub fn next(&mut self, arena: Vec<u8>) -> Result<Option<Batch>> {
+        let mut batch = Batch {
+            arena,
+            ..Batch::default()
+        };
+        let picked = self.pick(&mut batch)?;
+        if picked.is_empty() && batch.finished.is_empty() {
+            return Ok(None);
+        }
+        match picked.as_slice() {
+            [long] if long.span.length > MAX_KEPT => {
+                let digest = self.digest_long(long, &mut batch.arena)?;
+                self.end_span(long, &digest, &mut batch.finished)?;
+                batch.spans.push(hashed(long, digest, None));
+            }
+            _ => self.read_kept(picked, &mut batch)?,
+        }
+        Ok(Some(batch))
+    }
+
+    /// Takes spans, across files, until the batch is full; one that is not kept is a batch of its own.
+    fn pick(&mut self, batch: &mut Batch) -> Result<Vec<Picked>> {
+        let (mut picked, mut bytes) = (Vec::new(), 0);
+        while let Some(next) = self.next_span(batch)? {
+            let length = next.span.length;
+            if !picked.is_empty() && (length > MAX_KEPT || bytes + length > BATCH_BYTES) {
+                self.peeked = Some(next);
+                break;
+            }
+            bytes += length;
+            picked.push(next);
+            if length > MAX_KEPT {
+                break;
+            }
+        }
+        Ok(picked)
+    }
+
+    fn next_span(&mut self, batch: &mut Batch) -> Result<Option<Picked>> {
+        if let Some(peeked) = self.peeked.take() {
+            return Ok(Some(peeked));
+        }
+        loop {
+            if let Some(next) = self.waiting.next() {
+                return Ok(Some(next));
+            }
+            let Some(source) = self.files.get(self.next_file) else {
+                return Ok(None);
+            };
+            self.open(source, batch)?;
+            self.next_file += 1;
+        }
+    }
+
+    fn open(&mut self, source: &SourceFile, batch: &mut Batch) -> Result<()> {
+        let file = Arc::new(source.open()?);
+        let layout = segment(source.path.as_str(), &*file)?;
+        if let Some(warning) = &layout.warning {
+            self.warnings.push(format!("{}: {warning}", source.path));
+        }
+        let file_index = self.next_file;
+        let last = layout.spans.len().wrapping_sub(1);
+        let place = |at| match (at == last, last == 0) {
+            (true, true) => Place::Only,
+            (true, false) => Place::Last,
+            _ => Place::Before,
+        };
+        if layout.spans.is_empty() {
+            batch.finished.push((file_index, Hash::of(&[])));
+        }
+        let spans = layout.spans.into_iter().enumerate();
+        let picked = spans.map(|(at, span)| Picked {
+            file_index,
+            file: file.clone(),
+            span,
+            place: place(at),
+        });
+        self.waiting = picked.collect::<Vec<_>>().into_iter();
+        Ok(())
+    }
+
+    /// Reads spans into the arena, each chunk hashed on the thread that read it.
+    fn read_kept(&mut self, picked: Vec<Picked>, batch: &mut Batch) -> Result<()> {
+        let ranges = lay_out(&picked);
+        batch
+            .arena
+            .resize(ranges.last().map_or(0, |range| range.end), 0);
+        let tasks = split_tasks(&picked, &mut batch.arena);
+        let values: Vec<ChainingValue> = self
+            .pool
+            .install(|| tasks.into_par_iter().map(read_chunk).collect::<Result<_>>())?;
+        let mut values = values.into_iter();
+        for (picked, range) in picked.iter().zip(ranges) {
+            let count = picked
+                .span
+                .length
+                .div_ceil(picked.span.dtype.chunk_bytes() as u64);
+            let values = values
+                .by_ref()
+                .take(usize::try_from(count).unwrap_or(0))
+                .collect();
+            let digest = join(picked, values)?;
+            if picked.place != Place::Only {
+                self.file_hasher
+                    .update(batch.arena.get(range.clone()).unwrap_or_default());
+            }
+            self.end_span(picked, &digest, &mut batch.finished)?;
+            batch.spans.push(hashed(picked, digest, Some(range)));
+        }
+        Ok(())
+    }
+
+    /// Hashes a span window by window; it is read again when it is encoded.
+    fn digest_long(&mut self, picked: &Picked, window: &mut Vec<u8>) -> Result<Digest> {
+        let mut values = Vec::new();
+        let mut offset = 0;
+        while offset < picked.span.length {
+            let length = (picked.span.length - offset).min(WINDOW_BYTES as u64);
+            window.resize(usize::try_from(length).unwrap_or(0), 0);
+            let size = picked.span.dtype.chunk_bytes();
+            let tasks: Vec<_> = window
+                .chunks_mut(size)
+                .zip((offset..).step_by(size))
+                .collect();
+            let tasks = tasks.into_par_iter().map(|(target, offset)| {
+                read_chunk(ReadTask {
+                    picked,
+                    offset,
+                    target,
+                })
+            });
+            values.extend(self.pool.install(|| tasks.collect::<Result<Vec<_>>>())?);
+            if picked.place != Place::Only {
+                self.file_hasher.update(window);
+            }
+            offset += length;
+        }
+        join(picked, values)
+    }
+
+    /// After a file's last span, its hash is known; and it must not have changed since it was found.
+    fn end_span(
+        &mut self,
+        picked: &Picked,
+        digest: &Digest,
+        finished: &mut Vec<(usize, Hash)>,
+    ) -> Result<()> {
+        let hash = match picked.place {
+            Place::Before => return Ok(()),
+            Place::Only => digest.name,
+            Place::Last => Hash::from_bytes(*self.file_hasher.finalize().as_bytes()),
+        };
+        self.file_hasher.reset();
+        finished.push((picked.file_index, hash));
+        picked.file.check_unchanged()
+    }
+}
+
+fn hashed(picked: &Picked, digest: Digest, kept: Option<Range<usize>>) -> HashedSpan {
+    HashedSpan {
+        file_index: picked.file_index,
+        file: picked.file.clone(),
+        span: picked.span.clone(),
+        digest,
+        kept,
+    }
+}
+
+fn join(picked: &Picked, values: Vec<ChainingValue>) -> Result<Digest> {
+    Digest::join(values)
+        .ok_or_else(|| Error::input(picked.file.path(), "a part of the file is empty"))
+}
+
+/// Gives each span its place in the arena.
+fn lay_out(picked: &[Picked]) -> Vec<Range<usize>> {
+    let mut end = 0;
+    let place = |picked: &Picked| {
+        let start = end;
+        end += usize::try_from(picked.span.length).unwrap_or(0);
+        start..end
+    };
+    picked.iter().map(place).collect()
+}
+
+fn split_tasks<'a>(picked: &'a [Picked], arena: &'a mut [u8]) -> Vec<ReadTask<'a>> {
+    let mut tasks = Vec::new();
+    let mut rest = arena;
+    for picked in picked {
+        let (mine, later) = rest.split_at_mut(usize::try_from(picked.span.length).unwrap_or(0));
+        let size = picked.span.dtype.chunk_bytes();
+        let chunks = mine.chunks_mut(size).zip((0u64..).step_by(size));
+        tasks.extend(chunks.map(|(target, offset)| ReadTask {
+            picked,
+            offset,
+            target,
+        }));
+        rest = later;
+    }
+    tasks
+}
+
+fn read_chunk(task: ReadTask<'_>) -> Result<ChainingValue> {
+    let span = &task.picked.span;
+    task.picked
+        .file
+        .read_exact_at(span.start + task.offset, task.target)?;
+    Ok(digest_chunk(
+        span.length,
+        span.dtype,
+        task.offset,
+        task.target,
+    ))
+}

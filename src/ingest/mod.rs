@@ -1,0 +1,269 @@
+//! Ingest: model directories become objects and manifests.
+//!
+//! Models are stored one after another, bases first. Within a model, batches of spans are read and hashed,
+//! looked up, encoded in parallel and written in order, three batches under way at a time.
+
+mod batch;
+mod load;
+mod model;
+mod scan_record;
+mod work;
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rayon::ThreadPool;
+
+use crate::codec::EncodeOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hash::Hash;
+use crate::name::ModelId;
+use crate::object_reader::ObjectReader;
+use crate::report::{IngestReport, ModelReport, Monitor, Savings, Status, StoreTotals};
+use crate::source::{ModelDir, locate};
+use crate::store::fs::{Disk, LocalDisk};
+use crate::store::{Store, StoreWriter};
+
+/// One model to store.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The model.
+    pub model: ModelId,
+    /// The model whose tensors its own are encoded against, where known; it is worked on before.
+    pub base: Option<ModelId>,
+}
+
+/// How to store.
+#[derive(Clone)]
+pub struct Options {
+    /// Worker threads, at least one.
+    pub threads: usize,
+    /// Settings of the codecs.
+    pub encode: EncodeOptions,
+    /// Whether a new version may lack files that the old one has.
+    pub accept_missing: bool,
+    /// The disk that the store lies on.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            threads,
+            encode: EncodeOptions::default(),
+            accept_missing: false,
+            disk: Arc::new(LocalDisk),
+        }
+    }
+}
+
+/// Stores a batch of models from `model_dir` in the store at `store_dir`, which is made if need be.
+///
+/// A model that fails does not stop the others; the report tells. A model's base has to come before it
+/// in `jobs`, or be in the store.
+///
+/// # Errors
+/// Fails as a whole only where the store cannot be opened, or cannot be closed.
+pub fn run(
+    jobs: &[Job],
+    model_dir: &Path,
+    store_dir: &Path,
+    options: &Options,
+    monitor: &dyn Monitor,
+) -> Result<IngestReport> {
+    let start = Instant::now();
+    let located: Vec<_> = jobs
+        .iter()
+        .map(|job| locate(model_dir, &job.model))
+        .collect();
+    let writer = StoreWriter::open_on(options.disk.clone(), store_dir)?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads.max(1))
+        .build()
+        .map_err(|error| {
+            Error::input(
+                store_dir,
+                format!("cannot start {} threads: {error}", options.threads),
+            )
+        })?;
+    let clashes = find_clashes(jobs, &located);
+    let depended = writer
+        .store()
+        .index()?
+        .values()
+        .map(|record| record.base)
+        .collect();
+    let reader = ObjectReader::new(writer.store().clone());
+    let mut run = Run {
+        writer,
+        reader,
+        pool,
+        options,
+        monitor,
+        model_dir,
+        depended,
+    };
+    let models = run.all(jobs, located, &clashes);
+    let store = run.writer.store().clone();
+    if !run.writer.is_poisoned() {
+        run.writer.close()?;
+    }
+    Ok(summarise(models, &store, options.threads, start))
+}
+
+/// What a run needs while it goes from model to model.
+struct Run<'a> {
+    writer: StoreWriter,
+    reader: ObjectReader,
+    pool: ThreadPool,
+    options: &'a Options,
+    monitor: &'a dyn Monitor,
+    model_dir: &'a Path,
+    /// Objects that others are encoded against: should one be stored anew, it must not get a base itself.
+    depended: HashSet<Hash>,
+}
+
+impl Run<'_> {
+    fn all(
+        &mut self,
+        jobs: &[Job],
+        located: Vec<Result<Option<ModelDir>>>,
+        clashes: &HashMap<ModelId, String>,
+    ) -> Vec<ModelReport> {
+        let mut reports = Vec::with_capacity(jobs.len());
+        for (job, directory) in jobs.iter().zip(located) {
+            if self.writer.is_poisoned() {
+                reports.push(ModelReport::new(&job.model, Status::NotTried));
+                continue;
+            }
+            let begun = Instant::now();
+            let mut report = ModelReport::new(&job.model, Status::Failed);
+            let done = match clashes.get(&job.model) {
+                Some(reason) => Err(Error::Name {
+                    name: job.model.to_string(),
+                    reason: reason.clone(),
+                }),
+                None => {
+                    directory.and_then(|directory| self.one(job, directory.as_ref(), &mut report))
+                }
+            };
+            self.monitor.end();
+            if let Err(error) = done {
+                tracing::error!(model = %job.model, "{error}");
+                report.damage |= error.kind() == ErrorKind::Corrupt;
+                report.status = Status::Failed;
+                report.error = Some(error.to_string());
+            }
+            report.seconds = begun.elapsed().as_secs_f64();
+            reports.push(report);
+        }
+        reports
+    }
+
+    fn one(
+        &mut self,
+        job: &Job,
+        directory: Option<&ModelDir>,
+        report: &mut ModelReport,
+    ) -> Result<()> {
+        match directory {
+            Some(directory) => model::ingest(self, job, directory, report),
+            None => self.absent(job, report),
+        }
+    }
+
+    /// A model without a directory is fine if it is in the store.
+    fn absent(&self, job: &Job, report: &mut ModelReport) -> Result<()> {
+        let Some(manifest) = self.writer.store().newest(&job.model)? else {
+            let reason = format!(
+                "found neither in {} nor in the store",
+                self.model_dir.display()
+            );
+            return Err(Error::NoModel {
+                model: job.model.to_string(),
+                reason,
+            });
+        };
+        report.status = Status::AlreadyStored;
+        report.version = Some(manifest.version);
+        report.files = manifest.files.len();
+        report.bytes = manifest.bytes;
+        Ok(())
+    }
+}
+
+/// Finds ids that cannot be told apart: two for one directory, or two that differ only in case.
+fn find_clashes(jobs: &[Job], located: &[Result<Option<ModelDir>>]) -> HashMap<ModelId, String> {
+    let mut directories: HashMap<PathBuf, Vec<&ModelId>> = HashMap::new();
+    let mut folded: HashMap<String, Vec<&ModelId>> = HashMap::new();
+    for (job, directory) in jobs.iter().zip(located) {
+        if let Ok(Some(directory)) = directory {
+            directories
+                .entry(directory.canonical().to_path_buf())
+                .or_default()
+                .push(&job.model);
+        }
+        folded
+            .entry(job.model.as_str().to_ascii_lowercase())
+            .or_default()
+            .push(&job.model);
+    }
+    let mut clashes = HashMap::new();
+    for ids in folded.values() {
+        note_clash(&mut clashes, ids, "differs only in case from");
+    }
+    for ids in directories.values() {
+        note_clash(&mut clashes, ids, "has the same directory as");
+    }
+    clashes
+}
+
+fn note_clash(clashes: &mut HashMap<ModelId, String>, ids: &[&ModelId], how: &str) {
+    for id in ids {
+        if let Some(other) = ids.iter().find(|other| other != &id) {
+            clashes.insert((*id).clone(), format!("it {how} {other}; list one of them"));
+        }
+    }
+}
+
+fn summarise(
+    models: Vec<ModelReport>,
+    store: &Store,
+    threads: usize,
+    start: Instant,
+) -> IngestReport {
+    let mut savings = Savings::default();
+    let stored: Vec<_> = models
+        .iter()
+        .filter(|model| model.status == Status::Stored)
+        .collect();
+    stored.iter().for_each(|model| savings.add(&model.savings));
+    IngestReport {
+        bytes: stored.iter().map(|model| model.bytes).sum(),
+        stored_bytes: models.iter().map(|model| model.stored_bytes).sum(),
+        savings,
+        warnings: Vec::new(),
+        threads,
+        store: totals(store),
+        seconds: start.elapsed().as_secs_f64(),
+        models,
+    }
+}
+
+/// Sums over the whole store; what cannot be read counts as nothing here, `check` is what reports it.
+fn totals(store: &Store) -> StoreTotals {
+    let index = store.index().unwrap_or_default();
+    let models = store.models().unwrap_or_default();
+    let newest = models
+        .iter()
+        .filter_map(|model| store.newest(&model.id).ok().flatten());
+    StoreTotals {
+        models: models.len() as u64,
+        model_bytes: newest.map(|manifest| manifest.bytes).sum(),
+        objects: index.len() as u64,
+        object_bytes: index.values().map(|record| record.stored_len).sum(),
+    }
+}

@@ -1,0 +1,422 @@
+//! Stores one model: what is known is referenced, what is new is encoded, and the manifest comes last.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::batch::{Batch, HashedSpan};
+use super::load::Loader;
+use super::scan_record::ScanRecord;
+use super::work::{Done, Output, Planned, cut};
+use super::{Job, Run};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hash::Hash;
+use crate::name::ModelId;
+use crate::object_reader::OpenObject;
+use crate::object_writer::NewObject;
+use crate::pairing::{BaseTensors, resolve};
+use crate::report::{ModelReport, Status};
+use crate::source::{Listing, ModelDir};
+use crate::store::Store;
+use crate::store::manifest::{FORMAT, FileEntry, Manifest, Segment, Tensor};
+
+/// Stores the model in `directory`, unless the store holds it as it is.
+pub fn ingest(
+    run: &mut Run<'_>,
+    job: &Job,
+    directory: &ModelDir,
+    report: &mut ModelReport,
+) -> Result<()> {
+    check_case(run.writer.store(), &job.model)?;
+    let listing = directory.scan()?;
+    report.warnings.extend(listing.warnings.iter().cloned());
+    report.files = listing.files.len();
+    report.bytes = listing.files.iter().map(|file| file.size).sum();
+    let existing = existing(run.writer.store(), &job.model, report)?;
+    if let Some(manifest) = &existing {
+        check_missing(run, manifest, &listing)?;
+        if is_untouched(run.writer.store(), manifest, &listing) {
+            report.status = Status::AlreadyStored;
+            report.version = Some(manifest.version);
+            return Ok(());
+        }
+    }
+    run.monitor.begin(&job.model, report.bytes);
+    let mut manifest = draft(
+        job,
+        directory,
+        &listing,
+        next_version(run.writer.store(), &job.model)?,
+    );
+    let base = base_tensors(run.writer.store(), job, report)?;
+    manifest.base = base.is_some().then(|| job.base.clone()).flatten();
+    store_files(
+        run,
+        &listing,
+        base.unwrap_or_default(),
+        &mut manifest,
+        report,
+    )?;
+    report.base.clone_from(&manifest.base);
+    conclude(run, &listing, manifest, existing, report)
+}
+
+/// Commits the new version, unless it says the same as the one before.
+fn conclude(
+    run: &mut Run<'_>,
+    listing: &Listing,
+    manifest: Manifest,
+    existing: Option<Manifest>,
+    report: &mut ModelReport,
+) -> Result<()> {
+    let version = match existing {
+        Some(old) if old.same_content(&manifest) => {
+            // Objects that were lost or damaged may have been stored anew.
+            run.writer.barrier()?;
+            report.status = Status::AlreadyStored;
+            old.version
+        }
+        _ => {
+            report.stored_bytes += run.writer.commit(&manifest)?;
+            report.status = Status::Stored;
+            manifest.version
+        }
+    };
+    report.version = Some(version);
+    match ScanRecord::new(version, &listing.files) {
+        Some(record) => run.writer.write_scan(&manifest.model, &record),
+        None => Ok(()),
+    }
+}
+
+/// Reads what the store holds of the model; a damaged newest version counts as none.
+fn existing(store: &Store, id: &ModelId, report: &mut ModelReport) -> Result<Option<Manifest>> {
+    match store.newest(id) {
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            report
+                .warnings
+                .push(format!("{error}; storing a new version"));
+            report.damage = true;
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+fn next_version(store: &Store, id: &ModelId) -> Result<u32> {
+    Ok(store.versions(id)?.last().map_or(1, |last| last + 1))
+}
+
+/// On some file systems `A/b` and `a/b` are one directory, so the store never holds both.
+fn check_case(store: &Store, id: &ModelId) -> Result<()> {
+    let clash = store
+        .models()?
+        .into_iter()
+        .find(|model| model.id != *id && model.id.as_str().eq_ignore_ascii_case(id.as_str()));
+    match clash {
+        None => Ok(()),
+        Some(other) => Err(Error::Name {
+            name: id.to_string(),
+            reason: format!(
+                "it differs only in case from {}, which is in the store",
+                other.id
+            ),
+        }),
+    }
+}
+
+fn check_missing(run: &Run<'_>, manifest: &Manifest, listing: &Listing) -> Result<()> {
+    let present: HashSet<_> = listing.files.iter().map(|file| &file.path).collect();
+    let gone: Vec<_> = manifest
+        .files
+        .iter()
+        .filter(|file| !present.contains(&file.path))
+        .collect();
+    let Some(first) = gone.first() else {
+        return Ok(());
+    };
+    if run.options.accept_missing {
+        return Ok(());
+    }
+    let more = if gone.len() > 1 {
+        format!(" and {} more", gone.len() - 1)
+    } else {
+        String::new()
+    };
+    Err(Error::NoModel {
+        model: manifest.model.to_string(),
+        reason: format!(
+            "the stored version {} has {}{more}, which the directory lacks now; give --accept-missing to store it without",
+            manifest.version, first.path
+        ),
+    })
+}
+
+/// Tells whether nothing has to be read: the files are untouched, and every object is still there.
+fn is_untouched(store: &Store, manifest: &Manifest, listing: &Listing) -> bool {
+    let record = ScanRecord::read(store, &manifest.model);
+    let same = record.is_some_and(|record| record.matches(manifest.version, &listing.files));
+    let mut segments = manifest.files.iter().flat_map(|file| &file.segments);
+    same && manifest.empty_dirs == listing.empty_dirs
+        && segments.all(|segment| store.object(&segment.object).is_ok())
+}
+
+fn draft(job: &Job, directory: &ModelDir, listing: &Listing, version: u32) -> Manifest {
+    let entry = |file: &crate::source::SourceFile| FileEntry {
+        path: file.path.clone(),
+        size: file.size,
+        blake3: Hash::of(&[]),
+        executable: file.executable,
+        segments: Vec::new(),
+    };
+    Manifest {
+        format: FORMAT,
+        model: job.model.clone(),
+        version,
+        commit: directory.commit().map(str::to_owned),
+        base: None,
+        bytes: listing.files.iter().map(|file| file.size).sum(),
+        files: listing.files.iter().map(entry).collect(),
+        empty_dirs: listing.empty_dirs.clone(),
+    }
+}
+
+fn base_tensors(store: &Store, job: &Job, report: &mut ModelReport) -> Result<Option<BaseTensors>> {
+    let Some(base) = &job.base else {
+        return Ok(None);
+    };
+    match store.newest(base) {
+        Ok(Some(manifest)) => Ok(Some(BaseTensors::of(&manifest))),
+        Ok(None) => {
+            report.warnings.push(format!(
+                "its base {base} is neither on disk nor in the store; stored without a base"
+            ));
+            Ok(None)
+        }
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            report
+                .warnings
+                .push(format!("{error}; stored without a base"));
+            report.damage = true;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads, looks up, encodes and writes all files; fills in the manifest's segments and hashes.
+fn store_files(
+    run: &mut Run<'_>,
+    listing: &Listing,
+    base: BaseTensors,
+    manifest: &mut Manifest,
+    report: &mut ModelReport,
+) -> Result<()> {
+    let known_bytes = vec![0; listing.files.len()];
+    let damaged = AtomicBool::new(false);
+    let mut session = Session {
+        base,
+        manifest,
+        report,
+        claimed: HashSet::new(),
+        known_bytes,
+        damaged,
+    };
+    let mut output = Output::default();
+    let done = session.stream(run, listing, &mut output);
+    output.abandon(&mut run.writer);
+    session.count_file_dedup();
+    let damaged = session.damaged.into_inner();
+    report.damage |= damaged;
+    if damaged {
+        report
+            .warnings
+            .push("a base in the store is damaged; parts were stored without it".into());
+    }
+    report.stored_bytes += output.stored_bytes;
+    report.savings.delta = output.savings.delta;
+    report.savings.solo = output.savings.solo;
+    report.savings.plain = output.savings.plain;
+    done
+}
+
+/// One model on its way into the store.
+struct Session<'m> {
+    base: BaseTensors,
+    manifest: &'m mut Manifest,
+    report: &'m mut ModelReport,
+    /// Objects of this model that are planned, and perhaps not yet written.
+    claimed: HashSet<Hash>,
+    /// By file, the bytes that were known before.
+    known_bytes: Vec<u64>,
+    damaged: AtomicBool,
+}
+
+impl Session<'_> {
+    /// While the pool encodes one piece of work, this thread writes the one before and reads the next.
+    fn stream(&mut self, run: &mut Run<'_>, listing: &Listing, output: &mut Output) -> Result<()> {
+        let pool = &run.pool;
+        let mut loader = Loader::new(pool, &listing.files);
+        let mut spare = Vec::new();
+        let mut current = loader.next(Vec::new())?;
+        let mut done: Option<Done> = None;
+        while let Some(batch) = current.take() {
+            let mut works = cut(self.plan(run, &batch)?, run.options.threads)
+                .into_iter()
+                .peekable();
+            if works.peek().is_none() {
+                current = loader.next(std::mem::take(&mut spare))?;
+            }
+            while let Some(work) = works.next() {
+                let last = works.peek().is_none();
+                let (reader, encode, damaged) = (&run.reader, &run.options.encode, &self.damaged);
+                let writer = &mut run.writer;
+                let encoded = std::thread::scope(|scope| {
+                    let worker = scope
+                        .spawn(|| pool.install(|| work.encode(&batch, reader, encode, damaged)));
+                    if let Some(done) = done.take() {
+                        run.monitor.advance(output.write(writer, done)?);
+                    }
+                    if last {
+                        current = loader.next(std::mem::take(&mut spare))?;
+                    }
+                    join(worker)
+                })?;
+                done = Some(encoded);
+            }
+            spare = batch.arena;
+        }
+        if let Some(done) = done.take() {
+            run.monitor.advance(output.write(&mut run.writer, done)?);
+        }
+        self.report.warnings.append(&mut loader.warnings);
+        Ok(())
+    }
+
+    /// Enters a batch's spans in the manifest, in order, and returns the objects that are new.
+    fn plan(&mut self, run: &Run<'_>, batch: &Batch) -> Result<Vec<Planned>> {
+        let mut planned = Vec::new();
+        for span in &batch.spans {
+            let tensor = span.span.tensor.as_ref().map(|tensor| Tensor {
+                name: tensor.name.clone(),
+                dtype: tensor.dtype.clone(),
+                shape: tensor.shape.clone(),
+            });
+            match self.look_up(run, span)? {
+                Lookup::Known => self.count_known(run, span),
+                Lookup::New => {
+                    let base = self.base_of(run, span, tensor.as_ref())?;
+                    planned.push(Planned::new(new_object(span, base), span));
+                }
+                Lookup::Again => planned.push(Planned::new(new_object(span, None), span)),
+            }
+            self.claimed.insert(span.digest.name);
+            let segment = Segment {
+                object: span.digest.name,
+                length: span.span.length,
+                tensor,
+            };
+            if let Some(file) = self.manifest.files.get_mut(span.file_index) {
+                file.segments.push(segment);
+            }
+        }
+        for (index, hash) in &batch.finished {
+            if let Some(file) = self.manifest.files.get_mut(*index) {
+                file.blake3 = *hash;
+            }
+        }
+        Ok(planned)
+    }
+
+    fn look_up(&mut self, run: &Run<'_>, span: &HashedSpan) -> Result<Lookup> {
+        let name = &span.digest.name;
+        if self.claimed.contains(name) || run.writer.is_pending(name) {
+            return Ok(Lookup::Known);
+        }
+        match run.writer.store().find(name) {
+            Ok(Some(_)) => Ok(Lookup::Known),
+            Ok(None) if run.depended.contains(name) => Ok(Lookup::Again),
+            Ok(None) => Ok(Lookup::New),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.report.warnings.push(format!("{error}; stored anew"));
+                self.report.damage = true;
+                Ok(Lookup::Again)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn count_known(&mut self, run: &Run<'_>, span: &HashedSpan) {
+        run.monitor.advance(span.span.length);
+        self.report.savings.tensor_dedup_bytes += span.span.length;
+        if let Some(known) = self.known_bytes.get_mut(span.file_index) {
+            *known += span.span.length;
+        }
+    }
+
+    /// Files that were known in all their parts were deduplicated as files.
+    fn count_file_dedup(&mut self) {
+        let savings = &mut self.report.savings;
+        for (file, known) in self.manifest.files.iter().zip(&self.known_bytes) {
+            if *known == file.size {
+                savings.tensor_dedup_bytes -= known;
+                savings.file_dedup_bytes += known;
+            }
+        }
+    }
+
+    /// Opens the object to encode a tensor against. A base that is damaged costs space, not the model.
+    fn base_of(
+        &self,
+        run: &Run<'_>,
+        span: &HashedSpan,
+        tensor: Option<&Tensor>,
+    ) -> Result<Option<Arc<OpenObject>>> {
+        let file = self.manifest.files.get(span.file_index);
+        let (Some(file), Some(tensor)) = (file, tensor) else {
+            return Ok(None);
+        };
+        let Some(name) = self.base.find(&file.path, tensor) else {
+            return Ok(None);
+        };
+        match resolve(&run.reader, &name) {
+            Ok(base) => Ok(Some(base).filter(|base| fits(base, span))),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.damaged.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What the store knows of a span.
+enum Lookup {
+    /// It is stored, or will be with this model.
+    Known,
+    /// It is not stored.
+    New,
+    /// It is damaged, or gone though others depend on it: it must not depend on others now.
+    Again,
+}
+
+fn fits(base: &OpenObject, span: &HashedSpan) -> bool {
+    base.file.frame.head.raw_len == span.span.length && base.file.name != span.digest.name
+}
+
+fn new_object(span: &HashedSpan, base: Option<Arc<OpenObject>>) -> NewObject {
+    NewObject {
+        digest: span.digest.clone(),
+        dtype: span.span.dtype,
+        row_len: span.span.row_len,
+        raw_len: span.span.length,
+        base,
+    }
+}
+
+/// Waits for a worker; its panic goes on in this thread.
+fn join<T>(worker: std::thread::ScopedJoinHandle<'_, T>) -> T {
+    worker
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

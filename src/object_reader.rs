@@ -1,0 +1,265 @@
+//! Reads objects with their bases: the one place, with `object_writer`, where store and codecs meet.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::codec::{self, ChunkView, CodecId, WorkspacePool};
+use crate::error::{Error, ErrorKind, Result};
+use crate::hash::{Hash, chunk_chaining_value};
+use crate::store::object::checksum;
+use crate::store::{ObjectFile, Store};
+
+/// Objects kept open; each holds a file descriptor and its chunk table.
+const MAX_OPEN: usize = 128;
+
+/// Decodes and verifies objects of one store, from any number of threads.
+pub struct ObjectReader {
+    store: Store,
+    workspaces: WorkspacePool,
+    buffers: BufferPool,
+    open: Mutex<HashMap<Hash, Arc<OpenObject>>>,
+}
+
+/// An object ready to be decoded.
+pub struct OpenObject {
+    /// Its file and frame.
+    pub file: ObjectFile,
+    shared: Vec<u8>,
+}
+
+impl ObjectReader {
+    /// A reader of `store`.
+    pub fn new(store: Store) -> Self {
+        Self {
+            store,
+            workspaces: WorkspacePool::default(),
+            buffers: BufferPool::default(),
+            open: Mutex::default(),
+        }
+    }
+
+    /// The scratch memory that encoders may share with this reader.
+    pub fn workspaces(&self) -> &WorkspacePool {
+        &self.workspaces
+    }
+
+    /// Buffers of about a chunk's size, used again and again.
+    pub fn buffers(&self) -> &BufferPool {
+        &self.buffers
+    }
+
+    /// Opens an object, or takes it from those kept open.
+    pub fn open(&self, name: &Hash) -> Result<Arc<OpenObject>> {
+        if let Some(object) = self.kept().get(name) {
+            return Ok(object.clone());
+        }
+        let file = self.store.object(name)?;
+        let shared = file.read_shared()?;
+        let object = Arc::new(OpenObject { file, shared });
+        let mut kept = self.kept();
+        if kept.len() >= MAX_OPEN {
+            kept.clear();
+        }
+        kept.insert(*name, object.clone());
+        Ok(object)
+    }
+
+    /// Decodes one chunk of an object into `out`, which has to have the chunk's length, and verifies it.
+    ///
+    /// A chunk that is damaged, or has a damaged or missing base, is tried once more with everything
+    /// opened anew: its file may just have been replaced by another encoding.
+    pub fn read_chunk(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
+        match self.try_chunk(name, index, out) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                self.kept().clear();
+                self.try_chunk(name, index, out)
+            }
+            other => other,
+        }
+    }
+
+    fn try_chunk(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
+        let object = self.open(name)?;
+        self.buffers.with(0, |payload| {
+            object.file.read_payload(index, payload)?;
+            self.decode(&object, index, payload, out)
+        })
+    }
+
+    /// Checks the stored bytes of a chunk, then decodes it into `out` and verifies that.
+    pub fn check_chunk(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
+        let object = self.open(name)?;
+        self.buffers.with(0, |payload| {
+            object.file.read_payload(index, payload)?;
+            let entry = entry(&object.file, index)?;
+            if checksum(payload) != entry.checksum {
+                return Err(Error::corrupt(
+                    name,
+                    format!("the stored bytes of chunk {index} are damaged"),
+                ));
+            }
+            self.decode(&object, index, payload, out)
+        })
+    }
+
+    fn decode(
+        &self,
+        object: &OpenObject,
+        index: u64,
+        payload: &[u8],
+        out: &mut [u8],
+    ) -> Result<()> {
+        let file = &object.file;
+        let (offset, length) = file.frame.head.chunk_range(index);
+        if length != out.len() {
+            return Err(Error::corrupt(
+                &file.name,
+                format!("chunk {index} has another length"),
+            ));
+        }
+        let entry = entry(file, index)?;
+        let codec = codec::find(CodecId(entry.codec)).ok_or_else(|| Error::Newer {
+            path: self.store.layout().object(&file.name),
+            what: format!("codec {}", entry.codec),
+        })?;
+        let mut run = |base: Option<&[u8]>| {
+            let head = &file.frame.head;
+            let first_element = offset / head.dtype.size() as u64;
+            let view = ChunkView {
+                dtype: head.dtype,
+                row_len: head.row_len,
+                first_element,
+                base,
+            };
+            self.workspaces
+                .with(|ws| codec.decode(&object.shared, &view, payload, out, ws))
+                .map_err(|error| Error::corrupt(&file.name, format!("chunk {index}: {error}")))
+        };
+        if codec.uses_base() {
+            self.with_base(object, offset, length, |base| run(Some(base)))?;
+        } else {
+            run(None)?;
+        }
+        verify(file, index, offset, out)
+    }
+
+    /// Lends the bytes of the object's base at the chunk's place.
+    fn with_base(
+        &self,
+        object: &OpenObject,
+        offset: u64,
+        length: usize,
+        use_it: impl FnOnce(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let Some(base) = object.file.frame.head.bases.first() else {
+            return Err(Error::corrupt(
+                &object.file.name,
+                "a chunk needs a base and the object has none",
+            ));
+        };
+        let opened = self.open(&base.name)?;
+        if opened.file.frame.head.depth >= object.file.frame.head.depth {
+            return Err(Error::corrupt(
+                &object.file.name,
+                format!("its base {} is as deep as itself", base.name),
+            ));
+        }
+        if opened.file.frame.head.raw_len != object.file.frame.head.raw_len {
+            return Err(Error::corrupt(
+                &object.file.name,
+                format!("its base {} has another length", base.name),
+            ));
+        }
+        self.buffers.with(length, |bytes| {
+            self.read_range(&base.name, offset, bytes)?;
+            use_it(bytes)
+        })
+    }
+
+    /// Decodes and verifies `out.len()` bytes of an object from `offset`, chunk by chunk.
+    pub fn read_range(&self, name: &Hash, offset: u64, out: &mut [u8]) -> Result<()> {
+        let head = self.open(name)?.file.frame.head.clone();
+        let size = head.dtype.chunk_bytes() as u64;
+        let (mut at, mut rest) = (offset, out);
+        while !rest.is_empty() {
+            let index = at / size;
+            let (start, length) = head.chunk_range(index);
+            let skip = usize::try_from(at - start).unwrap_or(usize::MAX);
+            let take = rest.len().min(length.saturating_sub(skip));
+            if take == 0 {
+                return Err(Error::corrupt(name, "read past its end"));
+            }
+            let (part, later) = rest.split_at_mut(take);
+            self.read_part(name, index, length, skip, part)?;
+            (at, rest) = (at + take as u64, later);
+        }
+        Ok(())
+    }
+
+    fn read_part(
+        &self,
+        name: &Hash,
+        index: u64,
+        length: usize,
+        skip: usize,
+        part: &mut [u8],
+    ) -> Result<()> {
+        if part.len() == length {
+            return self.try_chunk(name, index, part);
+        }
+        self.buffers.with(length, |chunk| {
+            self.try_chunk(name, index, chunk)?;
+            let wanted = chunk
+                .get(skip..)
+                .and_then(|tail| tail.get(..part.len()))
+                .unwrap_or_default();
+            part.copy_from_slice(wanted);
+            Ok(())
+        })
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<Hash, Arc<OpenObject>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn entry(file: &ObjectFile, index: u64) -> Result<crate::store::object::ChunkEntry> {
+    let at = usize::try_from(index).unwrap_or(usize::MAX);
+    let entry = file.frame.chunks.get(at).copied();
+    entry.ok_or_else(|| Error::corrupt(&file.name, format!("there is no chunk {index}")))
+}
+
+fn verify(file: &ObjectFile, index: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+    let good = if file.frame.chunks.len() > 1 {
+        entry(file, index)?.chaining_value == chunk_chaining_value(offset, bytes)
+    } else {
+        Hash::of(bytes) == file.name
+    };
+    if good {
+        Ok(())
+    } else {
+        Err(Error::corrupt(
+            &file.name,
+            format!("chunk {index} decodes to wrong bytes"),
+        ))
+    }
+}
+
+/// Byte buffers lent to whichever thread needs one, so that their pages are used again.
+#[derive(Default)]
+pub struct BufferPool(Mutex<Vec<Vec<u8>>>);
+
+impl BufferPool {
+    /// Runs `work` with a buffer of `length` bytes of any content.
+    pub fn with<T>(&self, length: usize, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let mut buffer = self.lock().pop().unwrap_or_default();
+        buffer.resize(length, 0);
+        let result = work(&mut buffer);
+        self.lock().push(buffer);
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,185 @@
+//! Encodes objects with their bases and hands them to the store.
+
+use std::sync::Arc;
+
+use crate::codec::{ChunkView, CodecId, EncodeOptions, encode_chunk, find};
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::hash::{ChainingValue, Hash, chunk_chaining_value, merge_chunks};
+use crate::object_reader::{ObjectReader, OpenObject};
+use crate::store::object::{BaseRef, Head, is_chunked};
+use crate::store::{ObjectWriter, StoreWriter};
+
+/// An object's name, and the chaining values of its chunks if it has more than one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// The name.
+    pub name: Hash,
+    /// A value a chunk; empty for an object of one chunk.
+    pub values: Vec<ChainingValue>,
+}
+
+/// What one chunk contributes to its object's digest.
+pub fn digest_chunk(raw_len: u64, dtype: DType, offset: u64, bytes: &[u8]) -> ChainingValue {
+    if is_chunked(raw_len, dtype) {
+        chunk_chaining_value(offset, bytes)
+    } else {
+        *Hash::of(bytes).as_bytes()
+    }
+}
+
+impl Digest {
+    /// Joins what the chunks contributed, in order; `None` without chunks.
+    pub fn join(values: Vec<ChainingValue>) -> Option<Self> {
+        match values.as_slice() {
+            [] => None,
+            [one] => Some(Self {
+                name: Hash::from_bytes(*one),
+                values: Vec::new(),
+            }),
+            many => Some(Self {
+                name: merge_chunks(many)?,
+                values,
+            }),
+        }
+    }
+}
+
+/// An object about to be encoded.
+pub struct NewObject {
+    /// Its name and its chunks' chaining values.
+    pub digest: Digest,
+    /// How its elements are to be read.
+    pub dtype: DType,
+    /// Elements in a row; 0 where there are no rows.
+    pub row_len: u64,
+    /// Its length in bytes.
+    pub raw_len: u64,
+    /// The object that it may be a difference to, of equal length.
+    pub base: Option<Arc<OpenObject>>,
+}
+
+/// A chunk ready to be written.
+pub struct EncodedChunk {
+    /// The codec that won.
+    pub codec: CodecId,
+    /// Bytes of the raw chunk.
+    pub raw_len: usize,
+    /// What the codec wrote.
+    pub payload: Vec<u8>,
+}
+
+impl NewObject {
+    /// Returns the number of chunks.
+    pub fn chunk_count(&self) -> u64 {
+        self.raw_len.div_ceil(self.dtype.chunk_bytes() as u64)
+    }
+
+    /// Returns the first byte and the length of a chunk.
+    pub fn chunk_range(&self, index: u64) -> (u64, usize) {
+        let size = self.dtype.chunk_bytes() as u64;
+        let start = index * size;
+        (
+            start,
+            usize::try_from((self.raw_len - start).min(size)).unwrap_or(0),
+        )
+    }
+
+    /// Returns the chaining value of a chunk, all zeros where there is but one.
+    pub fn chaining_value(&self, index: u64) -> ChainingValue {
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        self.digest.values.get(at).copied().unwrap_or([0; 32])
+    }
+
+    /// Encodes the chunk that begins at byte `offset` of the object.
+    pub fn encode(
+        &self,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        offset: u64,
+        raw: &[u8],
+    ) -> Result<EncodedChunk> {
+        match &self.base {
+            None => Ok(self.encode_solo(reader, options, offset, raw)),
+            Some(base) => reader.buffers().with(raw.len(), |bytes| {
+                reader.read_range(&base.file.name, offset, bytes)?;
+                Ok(self.encode_with(reader, options, offset, raw, Some(bytes)))
+            }),
+        }
+    }
+
+    /// Encodes the chunk that begins at byte `offset` of the object without its base.
+    pub fn encode_solo(
+        &self,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        offset: u64,
+        raw: &[u8],
+    ) -> EncodedChunk {
+        self.encode_with(reader, options, offset, raw, None)
+    }
+
+    fn encode_with(
+        &self,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        offset: u64,
+        raw: &[u8],
+        base: Option<&[u8]>,
+    ) -> EncodedChunk {
+        let first_element = offset / self.dtype.size() as u64;
+        let view = ChunkView {
+            dtype: self.dtype,
+            row_len: self.row_len,
+            first_element,
+            base,
+        };
+        reader.buffers().with(0, |scratch| {
+            let codec = reader
+                .workspaces()
+                .with(|ws| encode_chunk(options, &view, raw, ws, scratch));
+            EncodedChunk {
+                codec,
+                raw_len: raw.len(),
+                payload: scratch.as_slice().to_vec(),
+            }
+        })
+    }
+
+    /// Begins the object in the store; `first` are the chunks known so far, all of them or the first few.
+    pub fn begin(&self, writer: &mut StoreWriter, first: &[EncodedChunk]) -> Result<ObjectWriter> {
+        let whole = first.len() as u64 == self.chunk_count();
+        let needs_base = !whole || first.iter().any(|chunk| uses_base(chunk.codec));
+        let base = self.base.as_ref().filter(|_| needs_base);
+        let codec = first
+            .iter()
+            .map(|chunk| chunk.codec)
+            .max_by_key(|codec| (uses_base(*codec), codec.0));
+        let head = Head {
+            codec: codec.unwrap_or(CodecId(0)).0,
+            dtype: self.dtype,
+            depth: base.map_or(0, |base| base.file.frame.head.depth + 1),
+            optional: 0,
+            raw_len: self.raw_len,
+            row_len: self.row_len,
+            shared_len: 0,
+            bases: base.map(|base| self.base_ref(base)).into_iter().collect(),
+        };
+        writer.create_object(self.digest.name, head, &[])
+    }
+
+    fn base_ref(&self, base: &OpenObject) -> BaseRef {
+        let count = self.raw_len / self.dtype.size() as u64;
+        BaseRef {
+            name: base.file.name,
+            dtype: self.dtype,
+            start: 0,
+            count,
+            target_start: 0,
+        }
+    }
+}
+
+fn uses_base(codec: CodecId) -> bool {
+    find(codec).is_some_and(|codec| codec.uses_base())
+}

@@ -1,0 +1,244 @@
+//! Restore: a manifest becomes files again, every byte verified before a file gets its name.
+
+mod file;
+mod output;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::name::ModelId;
+use crate::nearest::nearest;
+use crate::object_reader::ObjectReader;
+use crate::report::{Monitor, RestoreReport};
+use crate::store::Store;
+use crate::store::manifest::{FileEntry, Manifest};
+use file::Context;
+use output::OutputDir;
+
+/// A model, and perhaps a version of it: `org/name` or `org/name@VERSION`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelVersion {
+    /// The model.
+    pub model: ModelId,
+    /// The version; the newest without one.
+    pub version: Option<u32>,
+}
+
+impl FromStr for ModelVersion {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Some((model, version)) = text.split_once('@') else {
+            return Ok(Self {
+                model: text.parse()?,
+                version: None,
+            });
+        };
+        let number = version.parse().ok().filter(|number| *number > 0);
+        let version = number.ok_or_else(|| Error::Name {
+            name: text.to_owned(),
+            reason: "the part after '@' has to be a version number, 1 or greater".into(),
+        })?;
+        Ok(Self {
+            model: model.parse()?,
+            version: Some(version),
+        })
+    }
+}
+
+impl fmt::Display for ModelVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            None => write!(f, "{}", self.model),
+            Some(version) => write!(f, "{}@{version}", self.model),
+        }
+    }
+}
+
+/// How to restore.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Worker threads, at least one.
+    pub threads: usize,
+    /// Whether files with other content are replaced.
+    pub force: bool,
+}
+
+/// Reads the manifest of a model's version, or says which names and versions there are.
+pub fn find_manifest(store: &Store, wanted: &ModelVersion) -> Result<Manifest> {
+    let no_model = |reason| Error::NoModel {
+        model: wanted.model.to_string(),
+        reason,
+    };
+    let versions = store.versions(&wanted.model)?;
+    let Some(newest) = versions.last() else {
+        return Err(no_model(describe_unknown(store, &wanted.model)?));
+    };
+    let version = wanted.version.unwrap_or(*newest);
+    let manifest = store.manifest(&wanted.model, version)?;
+    manifest.ok_or_else(|| {
+        no_model(format!(
+            "there is no version {version}; there is {}",
+            list(&versions)
+        ))
+    })
+}
+
+fn list(versions: &[u32]) -> String {
+    versions
+        .iter()
+        .map(u32::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn describe_unknown(store: &Store, wanted: &ModelId) -> Result<String> {
+    let models = store.models()?;
+    let near = nearest(
+        wanted.as_str(),
+        models.iter().map(|model| model.id.as_str()),
+    );
+    Ok(match near.as_slice() {
+        [] if models.is_empty() => "not in the store, which is empty".into(),
+        [] => {
+            let some: Vec<_> = models
+                .iter()
+                .take(5)
+                .map(|model| model.id.as_str())
+                .collect();
+            format!(
+                "not in the store, which has {} models, among them {}",
+                models.len(),
+                some.join(", ")
+            )
+        }
+        near => format!("not in the store; did you mean {}?", near.join(" or ")),
+    })
+}
+
+/// Restores a model's files into `out`, which is made if need be.
+///
+/// A file that cannot be restored leaves nothing of its own behind and does not stop the others; its
+/// error is returned beside the report. A file that is there with the right content is kept.
+///
+/// # Errors
+/// Fails before anything is written where existing files are in the way and `force` is not set.
+pub fn run(
+    store: &Store,
+    manifest: &Manifest,
+    out: &Path,
+    options: Options,
+    monitor: &dyn Monitor,
+) -> Result<(RestoreReport, Vec<Error>)> {
+    let start = Instant::now();
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(options.threads.max(1))
+        .build()
+        .map_err(|error| {
+            Error::input(
+                out,
+                format!("cannot start {} threads: {error}", options.threads),
+            )
+        })?;
+    let output = OutputDir::open(out)?;
+    let kept = pool.install(|| find_kept(&output, manifest, options.force))?;
+    let reader = ObjectReader::new(store.clone());
+    let errors = Mutex::new(Vec::new());
+    monitor.begin(&manifest.model, manifest.bytes);
+    let context = Context {
+        output: &output,
+        reader: &reader,
+        model: &manifest.model,
+        force: options.force,
+        monitor,
+        errors: &errors,
+    };
+    pool.in_place_scope_fifo(|scope| {
+        for (index, entry) in manifest.files.iter().enumerate() {
+            if kept.contains(&index) {
+                monitor.advance(entry.size)
+            } else {
+                context.spawn(scope, entry)
+            }
+        }
+    });
+    manifest
+        .empty_dirs
+        .iter()
+        .filter_map(|dir| output.make_dir(dir).err())
+        .for_each(|error| context.note(error));
+    monitor.end();
+    let errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok((
+        summarise(manifest, &kept, options.threads, start, &errors),
+        errors,
+    ))
+}
+
+/// Finds the files that are there already, by index.
+fn find_kept(output: &OutputDir, manifest: &Manifest, force: bool) -> Result<BTreeSet<usize>> {
+    let check = |(index, entry): (usize, &FileEntry)| match output.check_existing(entry, force) {
+        Ok(true) => Some(Ok(index)),
+        Ok(false) => None,
+        Err(error) => Some(Err(error)),
+    };
+    manifest
+        .files
+        .par_iter()
+        .enumerate()
+        .filter_map(check)
+        .collect()
+}
+
+fn summarise(
+    manifest: &Manifest,
+    kept: &BTreeSet<usize>,
+    threads: usize,
+    start: Instant,
+    errors: &[Error],
+) -> RestoreReport {
+    let seconds = start.elapsed().as_secs_f64();
+    let kept_bytes: u64 = kept
+        .iter()
+        .filter_map(|index| manifest.files.get(*index))
+        .map(|file| file.size)
+        .sum();
+    let (bytes, bytes_written) = (manifest.bytes, manifest.bytes - kept_bytes);
+    #[allow(clippy::cast_precision_loss)]
+    let throughput = bytes as f64 / seconds.max(1e-9);
+    RestoreReport {
+        model: manifest.model.clone(),
+        version: manifest.version,
+        files: manifest.files.len(),
+        files_kept: kept.len(),
+        bytes,
+        bytes_written,
+        threads,
+        seconds,
+        throughput_bytes_per_second: throughput,
+        errors: errors.iter().map(Error::to_string).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_parsed() {
+        let parse = |text: &str| text.parse::<ModelVersion>();
+        assert_eq!(parse("a/b").unwrap().version, None);
+        assert_eq!(parse("a/b@3").unwrap().version, Some(3));
+        assert_eq!(parse("a/b@3").unwrap().to_string(), "a/b@3");
+        for bad in ["a/b@", "a/b@0", "a/b@x", "a/b@-1", "../a@1", "a/b@1@2"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The output directory: files are made, and named, through directory handles that no symlink can divert.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+use crate::error::{Error, Result};
+use crate::hash::Hash;
+use crate::name::RelPath;
+use crate::store::manifest::FileEntry;
+
+/// A directory that a model is restored into.
+pub struct OutputDir {
+    root: OwnedFd,
+    path: PathBuf,
+    next_temp: AtomicU64,
+}
+
+/// A file that has no name yet; unless it gets one, it is removed.
+pub struct PartialFile {
+    directory: OwnedFd,
+    file: File,
+    temp: String,
+    name: String,
+    path: PathBuf,
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+
+impl OutputDir {
+    /// Opens the directory, making it where there is none.
+    pub fn open(path: &Path) -> Result<Self> {
+        std::fs::create_dir_all(path).map_err(Error::io("create", path))?;
+        let root = rustix::fs::open(path, DIRECTORY, Mode::empty())
+            .map_err(io::Error::from)
+            .map_err(Error::io("open", path))?;
+        Ok(Self {
+            root,
+            path: path.to_path_buf(),
+            next_temp: AtomicU64::new(0),
+        })
+    }
+
+    /// Makes a directory and those above it.
+    pub fn make_dir(&self, path: &RelPath) -> Result<()> {
+        let directory = self.parent(path, true)?;
+        match (directory, path.parts().next_back()) {
+            (Some(directory), Some(name)) => self
+                .step(&directory, name, true, &path.under(&self.path))
+                .map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells whether `entry` is there with the right content, and gives it the right execute bit.
+    ///
+    /// # Errors
+    /// Something else in its place is an error; a file of other content is one unless `force` is set.
+    pub fn check_existing(&self, entry: &FileEntry, force: bool) -> Result<bool> {
+        let path = entry.path.under(&self.path);
+        let in_the_way = |reason: &str| {
+            Err(Error::Output {
+                path: path.clone(),
+                reason: reason.into(),
+            })
+        };
+        let (Some(directory), Some(name)) = (
+            self.parent(&entry.path, false)?,
+            entry.path.parts().next_back(),
+        ) else {
+            return Ok(false);
+        };
+        let kind = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(rustix::io::Errno::NOENT) => return Ok(false),
+            Err(errno) => return Err(Error::io("look at", &path)(errno.into())),
+            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+        };
+        match kind {
+            FileType::Directory => in_the_way("a directory is in the way"),
+            FileType::RegularFile if same_content(&directory, name, entry, &path)? => Ok(true),
+            _ if force => Ok(false),
+            FileType::RegularFile => {
+                in_the_way("exists with other content; give --force to replace it")
+            }
+            _ => in_the_way(
+                "something that is no regular file is in the way; give --force to replace it",
+            ),
+        }
+    }
+
+    /// Makes a file without a name, beside the place it will have.
+    pub fn create(&self, path: &RelPath) -> Result<PartialFile> {
+        let shown = path.under(&self.path);
+        let (Some(directory), Some(name)) = (self.parent(path, true)?, path.parts().next_back())
+        else {
+            return Err(Error::Output {
+                path: shown,
+                reason: "its directory is gone".into(),
+            });
+        };
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        loop {
+            let serial = self.next_temp.fetch_add(1, Ordering::Relaxed);
+            let temp = format!(".zipllm-{}-{serial}.part", std::process::id());
+            match rustix::fs::openat(&directory, temp.as_str(), flags, Mode::from_raw_mode(0o666)) {
+                Ok(file) => {
+                    return Ok(PartialFile {
+                        directory,
+                        file: file.into(),
+                        temp,
+                        name: name.into(),
+                        path: shown,
+                    });
+                }
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(errno) => return Err(Error::io("create", &shown)(errno.into())),
+            }
+        }
+    }
+
+    /// Opens the directory that `path` lies in, step by step, following no symlink.
+    ///
+    /// `None` where it does not exist and is not to be made.
+    fn parent(&self, path: &RelPath, make: bool) -> Result<Option<OwnedFd>> {
+        let mut directory = self
+            .root
+            .try_clone()
+            .map_err(Error::io("open", &self.path))?;
+        let mut shown = self.path.clone();
+        let parts: Vec<_> = path.parts().collect();
+        for part in parts.iter().take(parts.len().saturating_sub(1)) {
+            shown.push(part);
+            match self.step(&directory, part, make, &shown)? {
+                Some(next) => directory = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(directory))
+    }
+
+    fn step(
+        &self,
+        directory: &OwnedFd,
+        part: &str,
+        make: bool,
+        shown: &Path,
+    ) -> Result<Option<OwnedFd>> {
+        use rustix::io::Errno;
+        if make {
+            match rustix::fs::mkdirat(directory, part, Mode::from_raw_mode(0o777)) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(Error::io("create", shown)(errno.into())),
+            }
+        }
+        match rustix::fs::openat(directory, part, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(next) => Ok(Some(next)),
+            Err(Errno::NOENT) if !make => Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                let reason = "has to be a directory, and is a file or a symlink".into();
+                Err(Error::Output {
+                    path: shown.to_path_buf(),
+                    reason,
+                })
+            }
+            Err(errno) => Err(Error::io("open", shown)(errno.into())),
+        }
+    }
+}
+
+/// Compares a file with its entry; the right one gets the right execute bit.
+fn same_content(directory: &OwnedFd, name: &str, entry: &FileEntry, path: &Path) -> Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(directory, name, flags, Mode::empty())
+        .map_err(io::Error::from)
+        .map_err(Error::io("open", path))?;
+    let mut file = File::from(file);
+    let metadata = file.metadata().map_err(Error::io("look at", path))?;
+    if !metadata.is_file()
+        || metadata.len() != entry.size
+        || hash_file(&mut file).map_err(Error::io("read", path))? != entry.blake3
+    {
+        return Ok(false);
+    }
+    let wanted = with_execute_bits(metadata.mode(), entry.executable);
+    if wanted != metadata.mode() {
+        set_mode(&file, wanted).map_err(Error::io("set the mode of", path))?;
+    }
+    Ok(true)
+}
+
+fn hash_file(file: &mut File) -> io::Result<Hash> {
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Hash::from_bytes(*hasher.finalize().as_bytes())),
+            read => hasher.update(buffer.get(..read).unwrap_or_default()),
+        };
+    }
+}
+
+/// Whoever may read the file may execute it, or nobody.
+fn with_execute_bits(mode: u32, executable: bool) -> u32 {
+    if executable {
+        mode | (mode & 0o444) >> 2
+    } else {
+        mode & !0o111
+    }
+}
+
+fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(
+        file.as_fd(),
+        Mode::from_raw_mode(mode & 0o7777),
+    )?)
+}
+
+impl PartialFile {
+    /// Writes bytes at a place of the file.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(Error::io("write", &self.path))
+    }
+
+    /// Gives the file its name; without `replace`, something of that name is an error.
+    pub fn finish(&self, executable: bool, replace: bool) -> Result<()> {
+        if executable {
+            let mode = self
+                .file
+                .metadata()
+                .map_err(Error::io("look at", &self.path))?
+                .mode();
+            set_mode(&self.file, with_execute_bits(mode, true))
+                .map_err(Error::io("set the mode of", &self.path))?;
+        }
+        self.rename(replace).map_err(Error::io("name", &self.path))
+    }
+
+    fn rename(&self, replace: bool) -> io::Result<()> {
+        if replace {
+            return Ok(rustix::fs::renameat(
+                &self.directory,
+                &self.temp,
+                &self.directory,
+                &self.name,
+            )?);
+        }
+        // A hard link never replaces anything, on any file system that has them.
+        match rustix::fs::linkat(
+            &self.directory,
+            &self.temp,
+            &self.directory,
+            &self.name,
+            AtFlags::empty(),
+        ) {
+            Ok(()) => Ok(rustix::fs::unlinkat(
+                &self.directory,
+                &self.temp,
+                AtFlags::empty(),
+            )?),
+            Err(rustix::io::Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => self.rename_if_absent(),
+        }
+    }
+
+    fn rename_if_absent(&self) -> io::Result<()> {
+        match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => Ok(rustix::fs::renameat(
+                &self.directory,
+                &self.temp,
+                &self.directory,
+                &self.name,
+            )?),
+        }
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        // Already gone where the file got its name.
+        let _ = rustix::fs::unlinkat(&self.directory, &self.temp, AtFlags::empty());
+    }
+}

@@ -1,0 +1,169 @@
+//! Finds a model's directory: `org/name`, `org--name`, `org_name`, or a Hugging Face cache folder.
+//!
+//! The cache folder is `models--org--name`; `refs/main` in it names the revision, and
+//! `snapshots/<revision>` holds symlinks into `blobs/` ("Understand caching" in the documentation of
+//! `huggingface_hub`).
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::ModelDir;
+use super::file::open_without_links;
+use crate::error::{Error, Result};
+use crate::name::ModelId;
+
+/// The longest revision, in bytes; the Hub's are 40 hexadecimal digits.
+const MAX_REVISION_BYTES: usize = 96;
+/// Snapshots that a message lists.
+const LISTED_SNAPSHOTS: usize = 8;
+
+/// Finds the directory of the model `id` under `model_dir`; `None` if it is not there.
+///
+/// # Errors
+///
+/// Fails where the first place that exists is not a directory, or is a cache folder that does not tell
+/// which of its snapshots to take.
+pub fn locate(model_dir: &Path, id: &ModelId) -> Result<Option<ModelDir>> {
+    for separator in ["/", "--", "_"] {
+        let root = model_dir.join(id.joined(separator));
+        if exists(&root)? {
+            return plain(root).map(Some);
+        }
+    }
+    let cache = model_dir.join(format!("models--{}", id.joined("--")));
+    if exists(&cache)? {
+        return snapshot(&cache).map(Some);
+    }
+    Ok(None)
+}
+
+/// Tells whether there is anything of this name, be it a link that leads nowhere.
+fn exists(path: &Path) -> Result<bool> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    match path.symlink_metadata() {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => Ok(false),
+        Err(error) => Err(Error::io("look at", path)(error)),
+    }
+}
+
+fn plain(root: PathBuf) -> Result<ModelDir> {
+    let canonical = resolve_directory(&root)?;
+    Ok(ModelDir {
+        boundary: canonical.clone(),
+        root,
+        canonical,
+        commit: None,
+    })
+}
+
+fn resolve_directory(path: &Path) -> Result<PathBuf> {
+    let canonical = path.canonicalize().map_err(Error::io("resolve", path))?;
+    if canonical.is_dir() {
+        Ok(canonical)
+    } else {
+        Err(Error::input(path, "not a directory"))
+    }
+}
+
+fn snapshot(cache: &Path) -> Result<ModelDir> {
+    let boundary = resolve_directory(cache)?;
+    let revision = match main_revision(cache)? {
+        Some(revision) => revision,
+        None => only_snapshot(cache)?,
+    };
+    let root = cache.join("snapshots").join(&revision);
+    if !exists(&root)? {
+        let reason = format!(
+            "refs/main names the snapshot {revision}, which is not there; download it again"
+        );
+        return Err(Error::input(cache, reason));
+    }
+    let canonical = resolve_directory(&root)?;
+    if !canonical.starts_with(&boundary) {
+        let reason = format!("leads out of its cache folder, to {}", canonical.display());
+        return Err(Error::input(root, reason));
+    }
+    Ok(ModelDir {
+        root,
+        canonical,
+        boundary,
+        commit: Some(revision),
+    })
+}
+
+/// Reads `refs/main`; `None` if there is none.
+fn main_revision(cache: &Path) -> Result<Option<String>> {
+    let path = cache.join("refs").join("main");
+    if !exists(&path)? {
+        return Ok(None);
+    }
+    let file = open_without_links(&path)?;
+    let mut text = String::new();
+    file.take(MAX_REVISION_BYTES as u64 + 2)
+        .read_to_string(&mut text)
+        .map_err(Error::io("read", &path))?;
+    let revision = text.trim_ascii();
+    if is_revision(revision) {
+        Ok(Some(revision.to_owned()))
+    } else {
+        Err(Error::input(
+            path,
+            format!("{revision:?} is not a revision"),
+        ))
+    }
+}
+
+/// Tells whether a text is fit to be the name of a snapshot's folder, and no path.
+fn is_revision(text: &str) -> bool {
+    let allowed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+    (1..=MAX_REVISION_BYTES).contains(&text.len())
+        && !text.starts_with('.')
+        && text.bytes().all(allowed)
+}
+
+/// Returns the one snapshot of a cache folder without `refs/main`.
+fn only_snapshot(cache: &Path) -> Result<String> {
+    let names = snapshot_names(&cache.join("snapshots"))?;
+    match names.as_slice() {
+        [] => Err(Error::input(
+            cache,
+            "the cache folder has no snapshot; download the model again",
+        )),
+        [one] => Ok(one.clone()),
+        several => {
+            let listed: Vec<&str> = several
+                .iter()
+                .take(LISTED_SNAPSHOTS)
+                .map(String::as_str)
+                .collect();
+            let more = if several.len() > LISTED_SNAPSHOTS {
+                ", ..."
+            } else {
+                ""
+            };
+            let reason = format!(
+                "the cache folder has {} snapshots ({}{more}) and no refs/main that says which to take",
+                several.len(),
+                listed.join(", ")
+            );
+            Err(Error::input(cache, reason))
+        }
+    }
+}
+
+fn snapshot_names(directory: &Path) -> Result<Vec<String>> {
+    if !exists(directory)? {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for entry in directory.read_dir().map_err(Error::io("list", directory))? {
+        let entry = entry.map_err(Error::io("list", directory))?;
+        let name = entry.file_name();
+        if let Some(name) = name.to_str().filter(|name| is_revision(name)) {
+            names.push(name.to_owned());
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}

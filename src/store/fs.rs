@@ -1,0 +1,141 @@
+//! The only door to the store's disk, and the seam where tests put a failing one.
+//!
+//! A final name implies durable content: a file is written under a temporary name, synced, renamed, and
+//! its directory synced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The entry's name; one that is not UTF-8 is shown with replacement characters.
+    pub name: String,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Its length in bytes.
+    pub len: u64,
+}
+
+/// A file being written.
+pub trait WriteFile: Write + Send {
+    /// Makes what was written durable (fdatasync).
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A file being read, at any position, by any thread.
+pub trait ReadFile: Send + Sync {
+    /// Returns the length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Tells whether the file has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Fills `out` from `offset`; a file that ends before is an error.
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// The operations that a store needs of a disk.
+pub trait Disk: Send + Sync {
+    /// Creates a file that must not exist.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>>;
+    /// Opens a file for appending, creating it where it is missing.
+    fn append(&self, path: &Path) -> io::Result<Box<dyn WriteFile>>;
+    /// Opens a file for reading.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>>;
+    /// Renames a file, replacing what has the new name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Creates a directory; one that exists is fine.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Lists a directory, sorted by name; a missing one is empty.
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
+}
+
+/// The local file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LocalDisk;
+
+impl WriteFile for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+impl ReadFile for File {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_exact_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(self, out, offset)
+    }
+}
+
+impl Disk for LocalDisk {
+    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        Ok(Box::new(File::create_new(path)?))
+    }
+
+    fn append(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        Ok(Box::new(
+            OpenOptions::new().append(true).create(true).open(path)?,
+        ))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+        let file = File::open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
+        }
+        Ok(Box::new(file))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+            other => other,
+        }
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        let entries = match fs::read_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut found = entries
+            .map(|entry| describe(&entry?))
+            .collect::<io::Result<Vec<_>>>()?;
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
+    }
+}
+
+fn describe(entry: &fs::DirEntry) -> io::Result<Entry> {
+    let meta = entry.metadata()?;
+    Ok(Entry {
+        name: entry.file_name().to_string_lossy().into_owned(),
+        is_dir: meta.is_dir(),
+        len: meta.len(),
+    })
+}

@@ -1,0 +1,340 @@
+//! The store: objects and manifests in a directory, and the rules by which they get there.
+//!
+//! [`Store`] reads; [`StoreWriter`], which holds the writers' lock, writes. Objects are addressed by name.
+
+pub mod fs;
+pub mod index;
+pub mod layout;
+pub mod lock;
+pub mod manifest;
+mod marker;
+pub mod object;
+pub mod sealed;
+mod writer;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::hash::Hash;
+use crate::name::ModelId;
+use fs::{Disk, LocalDisk, ReadFile};
+use index::{Index, Record};
+use layout::Layout;
+use manifest::Manifest;
+use object::{Frame, FrameError, Head, MAX_HEAD};
+
+pub use marker::Marker;
+pub use writer::{ObjectWriter, StoreWriter};
+
+/// A store opened for reading.
+#[derive(Clone)]
+pub struct Store {
+    layout: Layout,
+    disk: Arc<dyn Disk>,
+}
+
+/// An object's file, opened, with its frame known to be whole and to belong to its name.
+pub struct ObjectFile {
+    /// The object's name.
+    pub name: Hash,
+    /// All but the shared section and the payloads.
+    pub frame: Frame,
+    /// Where each payload begins in the file.
+    offsets: Vec<u64>,
+    file: Box<dyn ReadFile>,
+}
+
+/// The manifests of one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredModel {
+    /// The model.
+    pub id: ModelId,
+    /// The versions that have a file, ascending.
+    pub versions: Vec<u32>,
+}
+
+impl Store {
+    /// Opens the store at `root` for reading.
+    pub fn open(root: &Path) -> Result<Self> {
+        Self::open_on(Arc::new(LocalDisk), root)
+    }
+
+    /// Opens the store at `root` of `disk` for reading.
+    pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
+        let store = Self {
+            layout: Layout::new(root),
+            disk,
+        };
+        let path = store.layout.marker();
+        let Some(bytes) = store.read_file(&path)? else {
+            return Err(Error::input(
+                root,
+                "there is no store here (no zipllm.json)",
+            ));
+        };
+        Marker::parse(&path, &bytes)?;
+        Ok(store)
+    }
+
+    /// The store's paths.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The disk that the store lies on.
+    pub fn disk(&self) -> &dyn Disk {
+        &*self.disk
+    }
+
+    /// Reads a small file whole; `None` if there is none.
+    pub fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>> {
+        let file = match self.disk.open(path) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(None);
+            }
+            other => other.map_err(Error::io("open", path))?,
+        };
+        let len = file.len().map_err(Error::io("read", path))?;
+        if len > sealed::MAX_BYTES {
+            return Err(Error::CorruptFile {
+                path: path.to_path_buf(),
+                reason: "longer than 64 MiB".into(),
+            });
+        }
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(Error::io("read", path))?;
+        Ok(Some(bytes))
+    }
+
+    /// Opens an object and checks its frame; the payloads are checked when they are decoded.
+    ///
+    /// # Errors
+    /// `MissingObject`, `CorruptObject` or `Newer`, and `Io`.
+    pub fn object(&self, name: &Hash) -> Result<ObjectFile> {
+        let path = self.layout.object(name);
+        let file = match self.disk.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::MissingObject { name: *name });
+            }
+            other => other.map_err(Error::io("open", &path))?,
+        };
+        ObjectFile::read(name, file, &path)
+    }
+
+    /// Opens an object if it is stored.
+    pub fn find(&self, name: &Hash) -> Result<Option<ObjectFile>> {
+        match self.object(name) {
+            Ok(object) => Ok(Some(object)),
+            Err(Error::MissingObject { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lists the names of all objects, and files among them that are none.
+    pub fn objects(&self) -> Result<(Vec<Hash>, Vec<String>)> {
+        let (mut names, mut strangers) = (Vec::new(), Vec::new());
+        for shard in self.list(&self.layout.objects())? {
+            let directory = self.layout.objects().join(&shard.name);
+            for entry in self.list(&directory)? {
+                match entry.name.parse::<Hash>() {
+                    Ok(name) if entry.name.starts_with(&shard.name) => names.push(name),
+                    _ => strangers.push(directory.join(&entry.name).display().to_string()),
+                }
+            }
+        }
+        Ok((names, strangers))
+    }
+
+    /// Lists the stored models by id.
+    pub fn models(&self) -> Result<Vec<StoredModel>> {
+        let mut models = Vec::new();
+        for entry in self.list(&self.layout.models())? {
+            let Ok(id) = entry.name.replacen("--", "/", 1).parse::<ModelId>() else {
+                continue;
+            };
+            let versions = self.versions(&id)?;
+            if !versions.is_empty() {
+                models.push(StoredModel { id, versions });
+            }
+        }
+        Ok(models)
+    }
+
+    /// Lists the versions of a model that have a file, ascending.
+    pub fn versions(&self, id: &ModelId) -> Result<Vec<u32>> {
+        let entries = self.list(&self.layout.model(id))?;
+        let mut versions: Vec<u32> = entries
+            .iter()
+            .filter_map(|entry| version_of(&entry.name))
+            .collect();
+        versions.sort_unstable();
+        Ok(versions)
+    }
+
+    /// Reads one version of a model.
+    pub fn manifest(&self, id: &ModelId, version: u32) -> Result<Option<Manifest>> {
+        let path = self.layout.manifest(id, version);
+        let Some(bytes) = self.read_file(&path)? else {
+            return Ok(None);
+        };
+        let corrupt = |reason: String| Error::CorruptFile {
+            path: path.clone(),
+            reason: format!("damaged manifest: {reason}"),
+        };
+        let manifest: Manifest = sealed::parse(&bytes).map_err(corrupt)?;
+        if manifest.format != manifest::FORMAT {
+            return Err(Error::Newer {
+                path: path.clone(),
+                what: format!("manifest format {}", manifest.format),
+            });
+        }
+        if manifest.model != *id || manifest.version != version {
+            return Err(corrupt(format!(
+                "it belongs to {} version {}",
+                manifest.model, manifest.version
+            )));
+        }
+        manifest.validate().map_err(corrupt)?;
+        Ok(Some(manifest))
+    }
+
+    /// Reads the newest version of a model; `None` if the model is not stored.
+    ///
+    /// A damaged newest version is an error: an older one is never given in its place unasked.
+    pub fn newest(&self, id: &ModelId) -> Result<Option<Manifest>> {
+        match self.versions(id)?.last() {
+            Some(version) => self.manifest(id, *version),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the index, or makes it from the objects' heads where it is damaged or may lack some.
+    pub fn index(&self) -> Result<Index> {
+        match self.stored_index()? {
+            Some(index) => Ok(index),
+            None => self.scan_heads(),
+        }
+    }
+
+    /// Reads the index as it is stored; `None` where it is damaged or may lack some.
+    pub fn stored_index(&self) -> Result<Option<Index>> {
+        if self.disk.open(&self.layout.dirty()).is_ok() {
+            return Ok(None);
+        }
+        let path = self.layout.object_log();
+        let Ok(file) = self.disk.open(&path) else {
+            return Ok(None);
+        };
+        let len = file.len().map_err(Error::io("read", &path))?;
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        file.read_exact_at(&mut bytes, 0)
+            .map_err(Error::io("read", &path))?;
+        Ok(index::parse(&bytes))
+    }
+
+    fn scan_heads(&self) -> Result<Index> {
+        let mut index = Index::new();
+        for name in self.objects()?.0 {
+            // Damaged objects are left out; `check` is what reports them.
+            if let Ok(object) = self.object(&name) {
+                index.insert(name, Record::of(&name, &object.frame));
+            }
+        }
+        Ok(index)
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<fs::Entry>> {
+        match self.disk.list(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
+            other => other.map_err(Error::io("list", path)),
+        }
+    }
+}
+
+fn version_of(file_name: &str) -> Option<u32> {
+    let digits = file_name.strip_suffix(".json")?;
+    let version: u32 = digits.parse().ok()?;
+    (version > 0 && format!("{version:06}") == digits).then_some(version)
+}
+
+impl ObjectFile {
+    fn read(name: &Hash, file: Box<dyn ReadFile>, path: &Path) -> Result<Self> {
+        let io_error = || Error::io("read", path);
+        let refuse = |error| match error {
+            FrameError::Corrupt(reason) => Error::corrupt(name, reason),
+            FrameError::Newer(what) => Error::Newer {
+                path: path.to_path_buf(),
+                what,
+            },
+        };
+        let len = file.len().map_err(io_error())?;
+        let mut bytes = vec![0; MAX_HEAD.min(usize::try_from(len).unwrap_or(MAX_HEAD))];
+        file.read_exact_at(&mut bytes, 0).map_err(io_error())?;
+        let head = Head::parse(&bytes).map_err(refuse)?;
+        let tail_len = head.tail_len();
+        let tail_start = len
+            .checked_sub(tail_len)
+            .ok_or_else(|| Error::corrupt(name, "cut short"))?;
+        let mut tail = vec![0; usize::try_from(tail_len).unwrap_or(0)];
+        file.read_exact_at(&mut tail, tail_start)
+            .map_err(io_error())?;
+        let frame = Frame::parse_tail(name, head, &tail, len).map_err(refuse)?;
+        let mut next = frame.payload_start();
+        let offsets = frame.chunks.iter().map(|chunk| {
+            let start = next;
+            next += u64::from(chunk.encoded_len);
+            start
+        });
+        let offsets = offsets.collect();
+        Ok(Self {
+            name: *name,
+            frame,
+            offsets,
+            file,
+        })
+    }
+
+    /// Reads the payload of a chunk into `out`, replacing what is there.
+    pub fn read_payload(&self, chunk: u64, out: &mut Vec<u8>) -> Result<()> {
+        let at = usize::try_from(chunk).unwrap_or(usize::MAX);
+        let (Some(entry), Some(offset)) = (self.frame.chunks.get(at), self.offsets.get(at)) else {
+            return Err(Error::corrupt(
+                &self.name,
+                format!("there is no chunk {chunk}"),
+            ));
+        };
+        out.clear();
+        out.resize(usize::try_from(entry.encoded_len).unwrap_or(0), 0);
+        self.read_at(out, *offset)
+    }
+
+    /// Reads the shared section and checks it against its checksum.
+    pub fn read_shared(&self) -> Result<Vec<u8>> {
+        let mut shared = vec![0; usize::try_from(self.frame.head.shared_len).unwrap_or(0)];
+        if shared.is_empty() {
+            return Ok(shared);
+        }
+        self.read_at(&mut shared, self.frame.head.encoded_len() as u64)?;
+        if object::checksum(&shared) != self.frame.shared_checksum {
+            return Err(Error::corrupt(&self.name, "the shared section is damaged"));
+        }
+        Ok(shared)
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> Result<()> {
+        self.file
+            .read_exact_at(out, offset)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => Error::corrupt(&self.name, "cut short"),
+                _ => Error::corrupt(&self.name, format!("cannot be read: {error}")),
+            })
+    }
+}

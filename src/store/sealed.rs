@@ -1,0 +1,71 @@
+//! JSON documents that end in their own checksum: markers, manifests and scans.
+//!
+//! The document is one compact object; its last member is `"checksum"`, the BLAKE3 hash of every byte
+//! before the comma that precedes it.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::hash::Hash;
+
+/// The longest document that is read, in bytes.
+pub const MAX_BYTES: u64 = 64 << 20;
+
+const KEY: &str = ",\"checksum\":\"";
+const END: &str = "\"}\n";
+
+/// Serialises `value`, a struct with at least one field, and adds its checksum.
+pub fn to_bytes(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut out = serde_json::to_vec(value)?;
+    out.pop();
+    let hash = Hash::of(&out);
+    out.extend(KEY.bytes());
+    out.extend(hash.to_string().bytes());
+    out.extend(END.bytes());
+    Ok(out)
+}
+
+/// Checks the checksum and parses what stands before it.
+///
+/// # Errors
+/// Says in words what is wrong.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let body = checked_body(bytes).ok_or("the checksum is wrong")?;
+    let mut document = body.to_vec();
+    document.push(b'}');
+    serde_json::from_slice(&document).map_err(|error| error.to_string())
+}
+
+fn checked_body(bytes: &[u8]) -> Option<&[u8]> {
+    let bytes = bytes.strip_suffix(END.as_bytes())?;
+    let (rest, digits) = bytes.split_last_chunk::<64>()?;
+    let body = rest.strip_suffix(KEY.as_bytes())?;
+    (Hash::of(body).to_string().as_bytes() == digits).then_some(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Sample {
+        name: String,
+    }
+
+    #[test]
+    fn round_trips_and_finds_every_flipped_bit() {
+        let sample = Sample { name: "x".into() };
+        let bytes = to_bytes(&sample).unwrap();
+        assert_eq!(parse::<Sample>(&bytes).unwrap(), sample);
+        assert!(serde_json::from_slice::<serde_json::Value>(&bytes).is_ok());
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(parse::<Sample>(&flipped).is_err(), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert!(parse::<Sample>(&bytes[..len]).is_err(), "length {len}");
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! `StoreWriter`: the one process that adds to a store, in an order that survives a crash at any instant.
+//!
+//! Objects are written in `tmp/`. At a barrier all of them are synced, then renamed, then the directories
+//! are synced; only then do a manifest, and the index, speak of them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::fs::{Disk, LocalDisk, WriteFile};
+use super::index::Record;
+use super::lock::WriteLock;
+use super::manifest::Manifest;
+use super::object::{ChunkEntry, Frame, Head, checksum};
+use super::{Marker, Store, layout::Layout, sealed};
+use crate::error::{Error, Result};
+use crate::hash::{ChainingValue, Hash};
+use crate::name::ModelId;
+
+const BARRIER_BYTES: u64 = 1 << 30;
+const BARRIER_OBJECTS: usize = 256;
+/// Files synced at a time.
+const SYNC_THREADS: usize = 8;
+
+/// A store opened for writing.
+pub struct StoreWriter {
+    store: Store,
+    _lock: WriteLock,
+    pending: HashMap<Hash, Pending>,
+    pending_bytes: u64,
+    next_temp: u64,
+    poisoned: bool,
+}
+
+/// An object that is written but not yet durable.
+struct Pending {
+    temp: PathBuf,
+    file: Box<dyn WriteFile>,
+    record: Record,
+}
+
+/// An object being written: head first, then payloads in order.
+pub struct ObjectWriter {
+    name: Hash,
+    temp: PathBuf,
+    file: Box<dyn WriteFile>,
+    frame: Frame,
+}
+
+impl StoreWriter {
+    /// Opens the store at `root` for writing, creating it where there is none.
+    pub fn open(root: &Path) -> Result<Self> {
+        Self::open_on(Arc::new(LocalDisk), root)
+    }
+
+    /// Opens the store at `root` of `disk` for writing; the lock always lies in the local file system.
+    pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
+        let layout = Layout::new(root);
+        let lock = prepare_root(&*disk, &layout)?;
+        create_marker(&*disk, &layout)?;
+        let store = Store::open_on(disk, root)?;
+        for directory in layout.directories() {
+            store
+                .disk
+                .create_dir(&directory)
+                .map_err(Error::io("create", &directory))?;
+        }
+        let mut writer = Self {
+            store,
+            _lock: lock,
+            pending: HashMap::new(),
+            pending_bytes: 0,
+            next_temp: 0,
+            poisoned: false,
+        };
+        writer.remove_temps()?;
+        writer.rebuild_index()?;
+        Ok(writer)
+    }
+
+    /// The store, for reading; objects that are not yet durable are not in it.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Tells whether a write failed; then nothing more can be written.
+    pub fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// Tells whether an object was written since the last barrier.
+    pub fn is_pending(&self, name: &Hash) -> bool {
+        self.pending.contains_key(name)
+    }
+
+    /// Begins an object.
+    pub fn create_object(&mut self, name: Hash, head: Head, shared: &[u8]) -> Result<ObjectWriter> {
+        let temp = self.next_temp();
+        let created = self.store.disk.create(&temp);
+        let file = self.guard(created, "create", &temp)?;
+        let shared_checksum = if shared.is_empty() {
+            [0; 8]
+        } else {
+            checksum(shared)
+        };
+        let frame = Frame {
+            head,
+            shared_checksum,
+            chunks: Vec::new(),
+        };
+        let mut object = ObjectWriter {
+            name,
+            temp,
+            file,
+            frame,
+        };
+        let head_bytes = object.frame.head.to_bytes();
+        self.write(&mut object, &head_bytes)?;
+        self.write(&mut object, shared)?;
+        Ok(object)
+    }
+
+    /// Appends the next chunk's payload.
+    pub fn append_chunk(
+        &mut self,
+        object: &mut ObjectWriter,
+        codec: u8,
+        value: ChainingValue,
+        payload: &[u8],
+    ) -> Result<()> {
+        self.write(object, payload)?;
+        let encoded_len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        object.frame.chunks.push(ChunkEntry {
+            codec,
+            encoded_len,
+            checksum: checksum(payload),
+            chaining_value: value,
+        });
+        Ok(())
+    }
+
+    /// Ends an object; it is durable, and can be read, after the next barrier. Returns its stored bytes.
+    pub fn finish_object(&mut self, mut object: ObjectWriter) -> Result<u64> {
+        let tail = object.frame.tail_bytes(&object.name);
+        self.write(&mut object, &tail)?;
+        let record = Record::of(&object.name, &object.frame);
+        let stored_len = record.stored_len;
+        self.pending_bytes += stored_len;
+        self.pending.insert(
+            object.name,
+            Pending {
+                temp: object.temp,
+                file: object.file,
+                record,
+            },
+        );
+        if self.pending_bytes >= BARRIER_BYTES || self.pending.len() >= BARRIER_OBJECTS {
+            self.barrier()?;
+        }
+        Ok(stored_len)
+    }
+
+    /// Gives up an object that was begun.
+    pub fn discard_object(&mut self, object: ObjectWriter) {
+        drop(object.file);
+        // A temp that stays is removed by the next writer.
+        let _ = self.store.disk.remove(&object.temp);
+    }
+
+    /// Makes every finished object durable, and readable.
+    pub fn barrier(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.mark_dirty()?;
+        let mut pending: Vec<_> = std::mem::take(&mut self.pending).into_values().collect();
+        pending.sort_by_key(|object| object.record.name);
+        self.pending_bytes = 0;
+        self.sync_all(&mut pending)?;
+        self.publish(&pending)?;
+        self.append_index(&pending)
+    }
+
+    /// Syncs several files at a time: the file system then writes its journal once for many of them.
+    fn sync_all(&mut self, pending: &mut [Pending]) -> Result<()> {
+        let share = pending.len().div_ceil(SYNC_THREADS).max(1);
+        let failed = std::thread::scope(|scope| {
+            let sync = |part: &'_ mut [Pending]| {
+                part.iter_mut().find_map(|object| {
+                    object
+                        .file
+                        .sync()
+                        .err()
+                        .map(|error| (error, object.temp.clone()))
+                })
+            };
+            let workers: Vec<_> = pending
+                .chunks_mut(share)
+                .map(|part| scope.spawn(move || sync(part)))
+                .collect();
+            workers.into_iter().find_map(|worker| {
+                worker.join().unwrap_or_else(|_| {
+                    Some((io::Error::other("a thread panicked"), PathBuf::new()))
+                })
+            })
+        });
+        match failed {
+            None => Ok(()),
+            Some((error, path)) => self.guard(Err(error), "sync", &path),
+        }
+    }
+
+    fn publish(&mut self, pending: &[Pending]) -> Result<()> {
+        let mut shards = BTreeSet::new();
+        for object in pending {
+            let shard = self.store.layout.shard(&object.record.name);
+            if shards.insert(shard.clone()) {
+                let made = self.store.disk.create_dir(&shard);
+                self.guard(made, "create", &shard)?;
+            }
+            let renamed = self
+                .store
+                .disk
+                .rename(&object.temp, &self.store.layout.object(&object.record.name));
+            self.guard(renamed, "rename", &object.temp)?;
+        }
+        shards.insert(self.store.layout.objects());
+        shards.iter().try_for_each(|shard| self.sync_dir(shard))
+    }
+
+    fn append_index(&mut self, pending: &[Pending]) -> Result<()> {
+        let bytes: Vec<u8> = pending
+            .iter()
+            .flat_map(|object| object.record.to_bytes())
+            .collect();
+        let path = self.store.layout.object_log();
+        let appended = self.store.disk.append(&path).and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.sync()
+        });
+        self.guard(appended, "write", &path)
+    }
+
+    /// Adds a version of a model, after all objects that were finished. Returns the manifest's bytes.
+    pub fn commit(&mut self, manifest: &Manifest) -> Result<u64> {
+        self.barrier()?;
+        let layout = self.store.layout.clone();
+        let directory = layout.model(&manifest.model);
+        let made = self.store.disk.create_dir(&directory);
+        self.guard(made, "create", &directory)?;
+        self.sync_dir(&layout.models())?;
+        self.write_document(
+            &layout.manifest(&manifest.model, manifest.version),
+            manifest,
+        )
+    }
+
+    /// Records what a model's files look like, so that a later run need not read them.
+    pub fn write_scan(&mut self, id: &ModelId, scan: &impl Serialize) -> Result<()> {
+        let path = self.store.layout.scan(id);
+        self.write_document(&path, scan).map(drop)
+    }
+
+    /// Ends the writing: the index is known to be whole.
+    pub fn close(mut self) -> Result<()> {
+        self.barrier()?;
+        let dirty = self.store.layout.dirty();
+        match self.store.disk.remove(&dirty) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(Error::io("remove", &dirty)),
+        }
+    }
+
+    fn write_document(&mut self, path: &Path, value: &impl Serialize) -> Result<u64> {
+        let temp = self.next_temp();
+        let done = write_document(&*self.store.disk, &temp, path, value);
+        self.poisoned |= done.is_err();
+        done
+    }
+
+    fn mark_dirty(&mut self) -> Result<()> {
+        let path = self.store.layout.dirty();
+        let marked = self
+            .store
+            .disk
+            .append(&path)
+            .and_then(|mut file| file.sync());
+        self.guard(marked, "create", &path)?;
+        self.sync_dir(&self.store.layout.index())
+    }
+
+    fn rebuild_index(&mut self) -> Result<()> {
+        if self.store.stored_index()?.is_some() {
+            return Ok(());
+        }
+        let index = self.store.scan_heads()?;
+        let bytes: Vec<u8> = index.values().flat_map(Record::to_bytes).collect();
+        let (temp, path) = (self.next_temp(), self.store.layout.object_log());
+        replace(&*self.store.disk, &temp, &path, &bytes)?;
+        match self.store.disk.remove(&self.store.layout.dirty()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("remove", self.store.layout.dirty())(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes what an earlier writer left unfinished; this one holds the lock, so nobody is writing it.
+    fn remove_temps(&mut self) -> Result<()> {
+        let directory = self.store.layout.tmp();
+        for entry in self.store.list(&directory)? {
+            let path = directory.join(&entry.name);
+            self.store
+                .disk
+                .remove(&path)
+                .map_err(Error::io("remove", &path))?;
+        }
+        Ok(())
+    }
+
+    fn next_temp(&mut self) -> PathBuf {
+        self.next_temp += 1;
+        self.store
+            .layout
+            .tmp()
+            .join(format!("{}-{}", std::process::id(), self.next_temp))
+    }
+
+    fn write(&mut self, object: &mut ObjectWriter, bytes: &[u8]) -> Result<()> {
+        let written = object.file.write_all(bytes);
+        self.guard(written, "write", &object.temp)
+    }
+
+    fn sync_dir(&mut self, path: &Path) -> Result<()> {
+        let synced = self.store.disk.sync_dir(path);
+        self.guard(synced, "sync", path)
+    }
+
+    /// After a failed write nothing is known of what is on disk, so the first failure is the last attempt.
+    fn guard<T>(&mut self, result: io::Result<T>, action: &'static str, path: &Path) -> Result<T> {
+        self.poisoned |= result.is_err();
+        result.map_err(Error::io(action, path))
+    }
+}
+
+fn write_document(
+    disk: &dyn Disk,
+    temp: &Path,
+    path: &Path,
+    value: &impl Serialize,
+) -> Result<u64> {
+    let bytes = sealed::to_bytes(value)
+        .map_err(io::Error::from)
+        .map_err(Error::io("serialise", path))?;
+    replace(disk, temp, path, &bytes)?;
+    Ok(bytes.len() as u64)
+}
+
+/// Writes a file whole: temp, sync, rename, sync of the directory.
+fn replace(disk: &dyn Disk, temp: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || {
+        let mut file = disk.create(temp)?;
+        file.write_all(bytes)?;
+        file.sync()?;
+        disk.rename(temp, path)?;
+        path.parent()
+            .map_or(Ok(()), |directory| disk.sync_dir(directory))
+    };
+    write().map_err(Error::io("write", path))
+}
+
+/// Makes the store's directory, unless something else is there, and takes the lock.
+fn prepare_root(disk: &dyn Disk, layout: &Layout) -> Result<WriteLock> {
+    let root = layout.root();
+    let entries = disk.list(root).map_err(Error::io("list", root))?;
+    let ours = |name: &str| {
+        name == "zipllm.json"
+            || name == "lock"
+            || layout
+                .directories()
+                .iter()
+                .any(|d| d.file_name().is_some_and(|f| f == name))
+    };
+    let is_store = entries.iter().any(|entry| entry.name == "zipllm.json");
+    if let Some(stranger) = entries.iter().find(|entry| !is_store && !ours(&entry.name)) {
+        return Err(Error::input(
+            root,
+            format!(
+                "no store, and not empty ({:?} is in it); name an empty or new directory",
+                stranger.name
+            ),
+        ));
+    }
+    std::fs::create_dir_all(root).map_err(Error::io("create", root))?;
+    WriteLock::take(&layout.lock(), root)
+}
+
+fn create_marker(disk: &dyn Disk, layout: &Layout) -> Result<()> {
+    let path = layout.marker();
+    match disk.open(&path) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(Error::io("open", &path)(error));
+        }
+        Err(_) => {}
+    }
+    let tmp = layout.tmp();
+    disk.create_dir(&tmp).map_err(Error::io("create", &tmp))?;
+    let temp = tmp.join(format!("{}-marker", std::process::id()));
+    write_document(disk, &temp, &path, &Marker::new()).map(drop)
+}
