@@ -128,7 +128,7 @@ def main() -> int:
         csv_path.parent.mkdir(parents=True, exist_ok=True)
         results.to_csv(csv_path, index=False)
         names = f"BitX: {arguments.base.resolve().name} → {arguments.finetune.resolve().name}"
-        draw(results, f"{names}, {results['bytes'].iloc[0] / GB:.2f} GB", png_path)
+        draw(results, f"{names}, {results['bytes'].iloc[0] / GB:.3g} GB", png_path)
     except (OSError, ProgramError) as error:
         print(f"compression_throughput_analysis: {error}", file=sys.stderr)
         return 1

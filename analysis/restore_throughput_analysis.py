@@ -172,7 +172,7 @@ def draw(results: pd.DataFrame, path: Path) -> None:
         axes.legend(loc="best", fontsize=8)
     cache = "cold" if results["cache_dropped"].any() else "warm"
     size = results["bytes"].iloc[0] / 1e9
-    figure.suptitle(f"Restore of {results['model'].iloc[0]} ({size:.2f} GB, {cache} cache)\n{machine()}", fontsize=10)
+    figure.suptitle(f"Restore of {results['model'].iloc[0]} ({size:.3g} GB, {cache} cache)\n{machine()}", fontsize=10)
     save(figure, path)
 
 
