@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hub_server import HubServer
-from tiny_family import write_family
+from tiny_family import BASE, TUNES, write_family
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -48,3 +49,31 @@ def run(tmp_path: Path) -> Run:
         )
 
     return call
+
+
+@pytest.fixture(scope="session")
+def bin_dir() -> Path:
+    """Where the real programs are: `ZIPLLM_BIN_DIR`, else what `cargo build` made last."""
+    named = os.environ.get("ZIPLLM_BIN_DIR")
+    places = [Path(named)] if named else [REPOSITORY / "target" / profile for profile in ("debug", "release")]
+    built = [place for place in places if (place / "zipllm").exists() and (place / "examples/benchmark_bitx").exists()]
+    assert built, "the programs are not built: cargo build --bins --examples"
+    return max(built, key=lambda place: (place / "zipllm").stat().st_mtime).resolve()
+
+
+@pytest.fixture
+def family_config(family: Path, tmp_path: Path) -> Path:
+    """A config.json of zipllm for the family."""
+    folder = tmp_path / "family"
+    folder.mkdir()
+    (folder / "models.txt").write_text("\n".join([BASE, *TUNES]) + "\n")
+    (folder / "base_ft.json").write_text(json.dumps({BASE: list(TUNES)}))
+    settings = {
+        "model_dir": str(family),
+        "storage_dir": "./store",
+        "models_to_process": "./models.txt",
+        "base_ft_path": "./base_ft.json",
+        "threads": 2,
+    }
+    (folder / "config.json").write_text(json.dumps(settings))
+    return folder / "config.json"

@@ -10,11 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensors
 from conftest import REPOSITORY
 from hub_server import HubServer
 from tiny_family import BASE, TUNES
-
-import weights
 
 CONFIG = {
     "model_dir": "./my models",
@@ -63,9 +62,9 @@ def test_demo_needs_no_network(clone: Path) -> None:
     assert result.returncode == 0, result.stderr
     settings = json.loads((clone / "demo" / "config.json").read_text())
     mapping = json.loads((clone / "demo" / settings["base_ft_path"]).read_text())
-    base = weights.load(clone / "demo" / "models" / "demo--base" / "model.safetensors")
+    base = tensors.load(clone / "demo" / "models" / "demo--base" / "model.safetensors")
     for tune in mapping["demo/base"]:
-        tuned = weights.load(clone / "demo" / "models" / tune.replace("/", "--") / "model.safetensors")
+        tuned = tensors.load(clone / "demo" / "models" / tune.replace("/", "--") / "model.safetensors")
         assert tuned.keys() == base.keys()
         assert tuned != base
 
