@@ -56,12 +56,7 @@ impl FromStr for Hash {
 
     /// Parses 64 lower-case hexadecimal digits, and nothing else.
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || {
-            format!(
-                "{:?} is not a BLAKE3 hash (64 lower-case hexadecimal digits)",
-                text
-            )
-        };
+        let bad = || format!("{text:?} is not a BLAKE3 hash (64 lower-case hexadecimal digits)");
         if text.len() != 64 {
             return Err(bad());
         }
@@ -149,7 +144,7 @@ mod tests {
         for chunks in 2..=17usize {
             for tail in [1usize, 1000, 1024, 1025, size] {
                 let data: Vec<u8> = (0..(chunks - 1) * size + tail)
-                    .map(|i| (i * 7 % 251) as u8)
+                    .map(|i| u8::try_from(i * 7 % 251).unwrap())
                     .collect();
                 let values: Vec<_> = data
                     .chunks(size)

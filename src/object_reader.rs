@@ -17,6 +17,7 @@ pub struct ObjectReader {
     store: Store,
     workspaces: WorkspacePool,
     buffers: BufferPool,
+    payloads: BufferPool,
     open: Mutex<HashMap<Hash, Arc<OpenObject>>>,
 }
 
@@ -34,6 +35,7 @@ impl ObjectReader {
             store,
             workspaces: WorkspacePool::default(),
             buffers: BufferPool::default(),
+            payloads: BufferPool::default(),
             open: Mutex::default(),
         }
     }
@@ -46,6 +48,11 @@ impl ObjectReader {
     /// Buffers of about a chunk's size, used again and again.
     pub fn buffers(&self) -> &BufferPool {
         &self.buffers
+    }
+
+    /// Buffers for what codecs write.
+    pub fn payloads(&self) -> &BufferPool {
+        &self.payloads
     }
 
     /// Opens an object, or takes it from those kept open.
@@ -80,7 +87,7 @@ impl ObjectReader {
 
     fn try_chunk(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
         let object = self.open(name)?;
-        self.buffers.with(0, |payload| {
+        self.payloads.with_any(|payload| {
             object.file.read_payload(index, payload)?;
             self.decode(&object, index, payload, out)
         })
@@ -89,7 +96,7 @@ impl ObjectReader {
     /// Checks the stored bytes of a chunk, then decodes it into `out` and verifies that.
     pub fn check_chunk(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
         let object = self.open(name)?;
-        self.buffers.with(0, |payload| {
+        self.payloads.with_any(|payload| {
             object.file.read_payload(index, payload)?;
             let entry = entry(&object.file, index)?;
             if checksum(payload) != entry.checksum {
@@ -252,8 +259,15 @@ pub struct BufferPool(Mutex<Vec<Vec<u8>>>);
 impl BufferPool {
     /// Runs `work` with a buffer of `length` bytes of any content.
     pub fn with<T>(&self, length: usize, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        self.with_any(|buffer| {
+            buffer.resize(length, 0);
+            work(buffer)
+        })
+    }
+
+    /// Runs `work` with a buffer of any length and content.
+    pub fn with_any<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let mut buffer = self.lock().pop().unwrap_or_default();
-        buffer.resize(length, 0);
         let result = work(&mut buffer);
         self.lock().push(buffer);
         result

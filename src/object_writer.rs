@@ -134,7 +134,8 @@ impl NewObject {
             first_element,
             base,
         };
-        reader.buffers().with(0, |scratch| {
+        reader.payloads().with_any(|scratch| {
+            scratch.clear();
             let codec = reader
                 .workspaces()
                 .with(|ws| encode_chunk(options, &view, raw, ws, scratch));
@@ -181,5 +182,5 @@ impl NewObject {
 }
 
 fn uses_base(codec: CodecId) -> bool {
-    find(codec).is_some_and(|codec| codec.uses_base())
+    find(codec).is_some_and(super::codec::Codec::uses_base)
 }

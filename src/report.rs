@@ -69,7 +69,7 @@ impl Coded {
 impl Savings {
     /// Adds a chunk that `codec` encoded.
     pub fn add_chunk(&mut self, codec: CodecId, raw: u64, stored: u64) {
-        let class = crate::codec::find(codec).map(|codec| codec.class());
+        let class = crate::codec::find(codec).map(super::codec::Codec::class);
         match class {
             Some(crate::codec::Class::Delta) => self.delta.add(raw, stored),
             Some(crate::codec::Class::Solo) => self.solo.add(raw, stored),

@@ -2,10 +2,13 @@
 //!
 //! `BitX` XORs the elements with those of the base first. The layout is in `docs/codecs/planes.md`.
 
-use super::workspace::ZstdContexts;
+use super::workspace::{Method, ZstdContexts};
 use super::{ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Workspace};
 use crate::dtype::DType;
 use crate::kernel::{Isa, Layout};
+
+/// Bytes of a plane that are coded both ways, to see whether matches help.
+const SAMPLE_BYTES: usize = 1 << 15;
 
 /// Elements in a block; a plane of a block has as many bytes and is one zstd frame.
 const BLOCK_ELEMENTS: usize = 1 << 18;
@@ -112,13 +115,31 @@ fn encode(
 ) {
     let block_bytes = BLOCK_ELEMENTS * layout.size;
     let mut bases = base.map(|base| base.chunks(block_bytes));
+    let mut methods: [Option<Method>; 8] = [None; 8];
     for raw in raw.chunks(block_bytes) {
         let base = bases.as_mut().and_then(Iterator::next);
         ws.planes.resize(raw.len(), 0);
         Isa::detect().split(layout, base, raw, &mut ws.planes);
-        for plane in ws.planes.chunks_exact(raw.len() / layout.size) {
-            encode_plane(options, plane, &mut ws.zstd, out);
+        let planes = ws.planes.chunks_exact(raw.len() / layout.size);
+        for (plane, method) in planes.zip(&mut methods) {
+            if !encode_constant(plane, out) {
+                let chosen = *method.get_or_insert_with(|| choose(options, plane, &mut ws.zstd));
+                encode_plane(chosen, plane, &mut ws.zstd, out);
+            }
         }
+    }
+}
+
+/// Chooses how the planes of a chunk are coded, from a sample of the first that is not constant.
+fn choose(options: &EncodeOptions, plane: &[u8], zstd: &mut ZstdContexts) -> Method {
+    let start = plane.len().saturating_sub(SAMPLE_BYTES) / 2;
+    let sample = plane.get(start..).unwrap_or_default();
+    let sample = sample.get(..SAMPLE_BYTES).unwrap_or(sample);
+    let level = Method::Level(options.zstd_level);
+    if zstd.compressed_len(level, sample) < zstd.compressed_len(Method::Literals, sample) {
+        level
+    } else {
+        Method::Literals
     }
 }
 
@@ -139,20 +160,23 @@ fn head(mode: Mode, length: usize) -> [u8; HEAD_BYTES] {
     [a, b, c, mode as u8]
 }
 
-fn encode_plane(options: &EncodeOptions, plane: &[u8], zstd: &mut ZstdContexts, out: &mut Vec<u8>) {
-    let start = out.len();
-    if let Some((first, rest)) = plane.split_first()
-        && rest.iter().all(|byte| byte == first)
-    {
-        out.extend_from_slice(&head(Mode::Constant, 1));
-        out.push(*first);
-        return;
+/// Appends a plane all of whose bytes are equal; any other is left to [`encode_plane`].
+fn encode_constant(plane: &[u8], out: &mut Vec<u8>) -> bool {
+    match plane.split_first() {
+        Some((first, rest)) if rest.iter().all(|byte| byte == first) => {
+            out.extend_from_slice(&head(Mode::Constant, 1));
+            out.push(*first);
+            true
+        }
+        _ => false,
     }
+}
+
+fn encode_plane(method: Method, plane: &[u8], zstd: &mut ZstdContexts, out: &mut Vec<u8>) {
+    let start = out.len();
     out.extend_from_slice(&[0; HEAD_BYTES]);
     let mut mode = Mode::Zstd;
-    if !zstd.compress(options.zstd_level, plane, out)
-        || out.len() - start - HEAD_BYTES >= plane.len()
-    {
+    if !zstd.compress(method, plane, out) || out.len() - start - HEAD_BYTES >= plane.len() {
         out.truncate(start + HEAD_BYTES);
         out.extend_from_slice(plane);
         mode = Mode::Raw;

@@ -2,6 +2,7 @@
 
 use super::planes::{BitX, Solo};
 use super::raw::Raw;
+use super::workspace::Method;
 use super::zstd::Zstd;
 use super::{ChunkView, Codec, CodecId, Workspace};
 use crate::dtype::DType;
@@ -95,11 +96,7 @@ impl Search<'_> {
 
     /// Tells whether the fastest zstd finds so much repeated that the real one is worth its time.
     fn repeats(&mut self, ws: &mut Workspace) -> bool {
-        let end = self.out.len();
-        let done = ws.zstd.compress(PROBE_LEVEL, self.raw, self.out);
-        let length = self.out.len() - end;
-        self.out.truncate(end);
-        done && length < self.length()
+        ws.zstd.compressed_len(Method::Level(PROBE_LEVEL), self.raw) < self.length()
     }
 
     fn finish(self) -> CodecId {

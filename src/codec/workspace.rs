@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::compress_bound;
+use zstd::zstd_safe::{CParameter, ParamSwitch, compress_bound};
 
 use super::CodecError;
 
@@ -16,40 +16,68 @@ pub struct Workspace {
     pub(super) zstd: ZstdContexts,
 }
 
-/// A compression context a level, and one for decompression, made when first used.
+/// A compression context a method, and one for decompression, made when first used.
 #[derive(Default)]
 pub(super) struct ZstdContexts {
-    compressors: Vec<(i32, Compressor<'static>)>,
+    compressors: Vec<(Method, Compressor<'static>)>,
     decompressor: Option<Decompressor<'static>>,
+    frame: Vec<u8>,
+}
+
+/// How zstd is to code a frame; the frame looks the same to a decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    /// As the level says.
+    Level(i32),
+    /// Huffman codes of single bytes, hardly any matches: smaller and several times faster where bytes
+    /// are skewed but do not repeat, as in the planes of numbers.
+    Literals,
+}
+
+impl Method {
+    fn compressor(self) -> std::io::Result<Compressor<'static>> {
+        let Self::Level(level) = self else {
+            let mut compressor = Compressor::new(1)?;
+            compressor.set_parameter(CParameter::MinMatch(7))?;
+            compressor.set_parameter(CParameter::HashLog(6))?;
+            compressor.set_parameter(CParameter::TargetLength(1 << 17))?;
+            compressor.set_parameter(CParameter::LiteralCompressionMode(ParamSwitch::Enable))?;
+            return Ok(compressor);
+        };
+        Compressor::new(level)
+    }
 }
 
 impl ZstdContexts {
     /// Appends one zstd frame of `raw` to `out`; returns false, with `out` as it was, if zstd failed.
-    pub(super) fn compress(&mut self, level: i32, raw: &[u8], out: &mut Vec<u8>) -> bool {
-        let start = out.len();
-        let done = self.try_compress(level, raw, out);
-        if done.is_err() {
-            out.truncate(start);
+    pub(super) fn compress(&mut self, method: Method, raw: &[u8], out: &mut Vec<u8>) -> bool {
+        let done = self.encode(method, raw).is_ok();
+        if done {
+            out.extend_from_slice(&self.frame);
         }
-        done.is_ok()
+        done
     }
 
-    fn try_compress(&mut self, level: i32, raw: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
-        let compressor = match self.compressors.iter().position(|have| have.0 == level) {
-            Some(at) => self.compressors.get_mut(at),
-            None => {
-                self.compressors.push((level, Compressor::new(level)?));
-                self.compressors.last_mut()
-            }
+    /// Returns the length of a frame of `raw`; that of `raw` itself if zstd failed.
+    pub(super) fn compressed_len(&mut self, method: Method, raw: &[u8]) -> usize {
+        self.encode(method, raw)
+            .map_or(raw.len(), |()| self.frame.len())
+    }
+
+    fn encode(&mut self, method: Method, raw: &[u8]) -> std::io::Result<()> {
+        let compressor = if let Some(at) = self.compressors.iter().position(|have| have.0 == method)
+        {
+            self.compressors.get_mut(at)
+        } else {
+            self.compressors.push((method, method.compressor()?));
+            self.compressors.last_mut()
         };
         let Some((_, compressor)) = compressor else {
             return Ok(());
         };
-        let start = out.len();
-        out.resize(start + compress_bound(raw.len()), 0);
-        let target = out.get_mut(start..).unwrap_or_default();
-        let written = compressor.compress_to_buffer(raw, target)?;
-        out.truncate(start + written);
+        self.frame.clear();
+        self.frame.reserve(compress_bound(raw.len()));
+        compressor.compress_to_buffer(raw, &mut self.frame)?;
         Ok(())
     }
 

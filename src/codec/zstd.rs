@@ -1,5 +1,6 @@
 //! `Zstd`: one zstd frame of the whole chunk.
 
+use super::workspace::Method;
 use super::{ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Workspace};
 
 /// The codec whose payload is one zstd frame (RFC 8878) of the chunk.
@@ -26,7 +27,8 @@ impl Codec for Zstd {
         ws: &mut Workspace,
         out: &mut Vec<u8>,
     ) {
-        ws.zstd.compress(options.zstd_level, raw, out);
+        ws.zstd
+            .compress(Method::Level(options.zstd_level), raw, out);
     }
 
     fn decode(

@@ -158,6 +158,8 @@ impl Run<'_> {
                 report.error = Some(error.to_string());
             }
             report.seconds = begun.elapsed().as_secs_f64();
+            let (status, stored, seconds) = (report.status, report.stored_bytes, report.seconds);
+            tracing::info!(model = %job.model, ?status, bytes = report.bytes, stored, seconds, "done");
             reports.push(report);
         }
         reports

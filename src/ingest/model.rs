@@ -42,6 +42,8 @@ pub fn ingest(
         }
     }
     run.monitor.begin(&job.model, report.bytes);
+    let base_name = job.base.as_ref().map(ModelId::as_str);
+    tracing::info!(model = %job.model, files = report.files, bytes = report.bytes, base = base_name, "storing");
     let mut manifest = draft(
         job,
         directory,

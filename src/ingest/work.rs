@@ -76,7 +76,7 @@ pub fn cut(objects: Vec<Planned>, threads: usize) -> Vec<Work> {
         let window = window_chunks(planned.object.dtype.chunk_bytes(), threads);
         let starts = (0..count).step_by(usize::try_from(window).unwrap_or(1));
         works.extend(starts.map(|start| {
-            let chunks = vec![start..count.min(start + window)];
+            let chunks = std::iter::once(start..count.min(start + window)).collect();
             Work {
                 objects: vec![planned.clone()],
                 chunks,

@@ -68,7 +68,7 @@ impl Isa {
     }
 
     /// Splits `raw` into `layout.size` planes that follow each other in `planes`, plane 0 (the least
-    /// significant bytes) first; each element is first XORed with that of `base`, if there is one.
+    /// significant bytes) first; each element is first `XORed` with that of `base`, if there is one.
     ///
     /// All slices have one length, a multiple of `layout.size`. Where the lengths disagree,
     /// the contents of `planes` are unspecified.

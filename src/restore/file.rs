@@ -145,6 +145,8 @@ impl<'a> Job<'a> {
         {
             self.fail(error);
         }
+        let failed = self.failed.load(Ordering::Relaxed);
+        tracing::info!(file = %self.entry.path, bytes = self.entry.size, failed, "done");
         // Closes the file; one that has no name yet is removed.
         self.partial
             .lock()

@@ -163,9 +163,9 @@ pub fn run(
     pool.in_place_scope_fifo(|scope| {
         for (index, entry) in manifest.files.iter().enumerate() {
             if kept.contains(&index) {
-                monitor.advance(entry.size)
+                monitor.advance(entry.size);
             } else {
-                context.spawn(scope, entry)
+                context.spawn(scope, entry);
             }
         }
     });

@@ -52,9 +52,9 @@ impl OutputDir {
     pub fn make_dir(&self, path: &RelPath) -> Result<()> {
         let directory = self.parent(path, true)?;
         match (directory, path.parts().next_back()) {
-            (Some(directory), Some(name)) => self
-                .step(&directory, name, true, &path.under(&self.path))
-                .map(drop),
+            (Some(directory), Some(name)) => {
+                step(&directory, name, true, &path.under(&self.path)).map(drop)
+            }
             _ => Ok(()),
         }
     }
@@ -138,40 +138,35 @@ impl OutputDir {
         let parts: Vec<_> = path.parts().collect();
         for part in parts.iter().take(parts.len().saturating_sub(1)) {
             shown.push(part);
-            match self.step(&directory, part, make, &shown)? {
+            match step(&directory, part, make, &shown)? {
                 Some(next) => directory = next,
                 None => return Ok(None),
             }
         }
         Ok(Some(directory))
     }
+}
 
-    fn step(
-        &self,
-        directory: &OwnedFd,
-        part: &str,
-        make: bool,
-        shown: &Path,
-    ) -> Result<Option<OwnedFd>> {
-        use rustix::io::Errno;
-        if make {
-            match rustix::fs::mkdirat(directory, part, Mode::from_raw_mode(0o777)) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(errno) => return Err(Error::io("create", shown)(errno.into())),
-            }
+/// Opens a directory within `directory`, making it if asked to, following no symlink.
+fn step(directory: &OwnedFd, part: &str, make: bool, shown: &Path) -> Result<Option<OwnedFd>> {
+    use rustix::io::Errno;
+    if make {
+        match rustix::fs::mkdirat(directory, part, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Error::io("create", shown)(errno.into())),
         }
-        match rustix::fs::openat(directory, part, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
-            Ok(next) => Ok(Some(next)),
-            Err(Errno::NOENT) if !make => Ok(None),
-            Err(Errno::NOTDIR | Errno::LOOP) => {
-                let reason = "has to be a directory, and is a file or a symlink".into();
-                Err(Error::Output {
-                    path: shown.to_path_buf(),
-                    reason,
-                })
-            }
-            Err(errno) => Err(Error::io("open", shown)(errno.into())),
+    }
+    match rustix::fs::openat(directory, part, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(next) => Ok(Some(next)),
+        Err(Errno::NOENT) if !make => Ok(None),
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            let reason = "has to be a directory, and is a file or a symlink".into();
+            Err(Error::Output {
+                path: shown.to_path_buf(),
+                reason,
+            })
         }
+        Err(errno) => Err(Error::io("open", shown)(errno.into())),
     }
 }
 

@@ -311,7 +311,6 @@ impl ObjectFile {
                 format!("there is no chunk {chunk}"),
             ));
         };
-        out.clear();
         out.resize(usize::try_from(entry.encoded_len).unwrap_or(0), 0);
         self.read_at(out, *offset)
     }

@@ -197,7 +197,10 @@ impl Head {
 
     fn validate(&self) -> Result<(), FrameError> {
         let size = self.dtype.size() as u64;
-        if self.raw_len == 0 || self.raw_len % size != 0 || self.row_len > self.raw_len / size {
+        if self.raw_len == 0
+            || !self.raw_len.is_multiple_of(size)
+            || self.row_len > self.raw_len / size
+        {
             return Err(Corrupt("impossible length"));
         }
         if self.shared_len > MAX_SHARED {
@@ -478,9 +481,9 @@ mod tests {
                 let (mut head, mut tail) = (head.clone(), tail.clone());
                 let at = bit / 8;
                 if at < head.len() {
-                    head[at] ^= 1 << (bit % 8)
+                    head[at] ^= 1 << (bit % 8);
                 } else {
-                    tail[at - head.len()] ^= 1 << (bit % 8)
+                    tail[at - head.len()] ^= 1 << (bit % 8);
                 }
                 let parsed = Head::parse(&head)
                     .and_then(|h| Frame::parse_tail(&name, h, &tail, frame.file_len()));

@@ -17,9 +17,9 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
     };
     let report = check::run(&store, options, &Bar::default())?;
     if args.json {
-        super::print_json(&report)?
+        super::print_json(&report)?;
     } else {
-        super::print(&summary(&report, args.read_data))?
+        super::print(&summary(&report, args.read_data))?;
     }
     Ok(if report.is_damaged() {
         Outcome::Damaged

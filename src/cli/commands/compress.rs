@@ -50,9 +50,9 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     report.warnings.splice(0..0, warnings);
     tell_problems(&report);
     if args.json {
-        super::print_json(&report)?
+        super::print_json(&report)?;
     } else {
-        super::print(&summary(&report))?
+        super::print(&summary(&report))?;
     }
     Ok(outcome(&report))
 }

@@ -24,9 +24,9 @@ pub fn run(args: RestoreArgs) -> anyhow::Result<Outcome> {
         .iter()
         .for_each(|error| super::tell("error", &error.to_string()));
     if args.json {
-        super::print_json(&report)?
+        super::print_json(&report)?;
     } else {
-        super::print(&summary(&report, &args))?
+        super::print(&summary(&report, &args))?;
     }
     Ok(
         if errors
