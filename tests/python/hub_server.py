@@ -150,6 +150,7 @@ class HubServer(ThreadingHTTPServer):
         self.tokens = set(tokens)  # these have access to gated models
         self.page_size = page_size
         self.bytes_per_second = bytes_per_second  # of each connection; 0: as fast as it goes
+        self.canned: dict[str, Any] = {}  # path: the JSON answer to give whatever is there
         self.faults: list[Fault] = []
         self.log: list[dict[str, Any]] = []
         self.lock = threading.Lock()
@@ -241,7 +242,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def route(self, path: str) -> None:
         """Answers a path of the hub's API."""
-        if match := re.fullmatch(r"/api/models/([^/]+(?:/[^/]+)?)/tree/([^/]+)/?", path):
+        if path in self.server.canned:
+            self.reply_json(self.server.canned[path])
+        elif match := re.fullmatch(r"/api/models/([^/]+(?:/[^/]+)?)/tree/([^/]+)/?", path):
             self.with_model(match[1], match[2], self.reply_tree)
         elif match := re.fullmatch(r"/api/models/([^/]+(?:/[^/]+)?)/revision/([^/]+)", path):
             self.with_model(match[1], match[2], self.reply_info)

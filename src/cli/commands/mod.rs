@@ -2,6 +2,8 @@
 
 mod check;
 mod compress;
+#[cfg(feature = "hub")]
+pub mod download;
 pub mod restore;
 
 use std::io::{self, Write};
@@ -16,6 +18,8 @@ use super::terminal::{escape, peak_memory};
 pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
     match args.command {
         Some(ZipllmCommand::Check(args)) => check::run(&args),
+        #[cfg(feature = "hub")]
+        Some(ZipllmCommand::Download(args)) => download::run(args),
         None => compress::run(&args.compress),
     }
 }
