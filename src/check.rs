@@ -146,7 +146,7 @@ impl Check<'_> {
 
     fn index(&mut self, heads: &Index) -> Result<()> {
         let layout = self.store.layout();
-        if self.store.disk().open(&layout.dirty()).is_ok() {
+        if self.store.exists(&layout.dirty())? || !self.store.exists(&layout.object_log())? {
             self.report.warnings.push(
                 "the index may lack objects of a run that was stopped; the next run rebuilds it"
                     .into(),
@@ -155,7 +155,8 @@ impl Check<'_> {
         }
         let damaged = match self.store.stored_index()? {
             Some(index) => index != *heads && self.damaged.is_empty(),
-            None => true,
+            // A run that was stopped early has made the store and no index yet.
+            None => !heads.is_empty(),
         };
         if damaged {
             let path = layout.object_log();

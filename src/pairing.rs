@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hash::Hash;
 use crate::name::RelPath;
 use crate::object_reader::{ObjectReader, OpenObject};
@@ -64,7 +64,12 @@ pub fn resolve(reader: &ObjectReader, name: &Hash) -> Result<Arc<OpenObject>> {
         let Some(base) = object.file.frame.head.bases.first() else {
             break;
         };
-        object = reader.open(&base.name)?;
+        let next = reader.open(&base.name)?;
+        if next.file.frame.head.depth >= object.file.frame.head.depth {
+            let reason = format!("its base {} is as deep as itself", base.name);
+            return Err(Error::corrupt(&object.file.name, reason));
+        }
+        object = next;
     }
     Ok(object)
 }

@@ -2,13 +2,10 @@
 //!
 //! `BitX` XORs the elements with those of the base first. The layout is in `docs/codecs/planes.md`.
 
-use super::workspace::{Method, ZstdContexts};
+use super::workspace::{Effort, ZstdContexts, keep_smaller};
 use super::{ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Workspace};
 use crate::dtype::DType;
 use crate::kernel::{Isa, Layout};
-
-/// Bytes of a plane that are coded both ways, to see whether matches help.
-const SAMPLE_BYTES: usize = 1 << 15;
 
 /// Elements in a block; a plane of a block has as many bytes and is one zstd frame.
 const BLOCK_ELEMENTS: usize = 1 << 18;
@@ -40,7 +37,7 @@ impl Codec for Solo {
         ws: &mut Workspace,
         out: &mut Vec<u8>,
     ) {
-        encode(options, layout(view.dtype), None, raw, ws, out);
+        encode(options.zstd_level, view.dtype, None, raw, ws, out);
     }
 
     fn decode(
@@ -76,7 +73,7 @@ impl Codec for BitX {
         ws: &mut Workspace,
         out: &mut Vec<u8>,
     ) {
-        encode(options, layout(view.dtype), view.base, raw, ws, out);
+        encode(options.zstd_level, view.dtype, view.base, raw, ws, out);
     }
 
     fn decode(
@@ -106,40 +103,29 @@ fn layout(dtype: DType) -> Layout {
 }
 
 fn encode(
-    options: &EncodeOptions,
-    layout: Layout,
+    level: i32,
+    dtype: DType,
     base: Option<&[u8]>,
     raw: &[u8],
     ws: &mut Workspace,
     out: &mut Vec<u8>,
 ) {
+    let layout = layout(dtype);
     let block_bytes = BLOCK_ELEMENTS * layout.size;
     let mut bases = base.map(|base| base.chunks(block_bytes));
-    let mut methods: [Option<Method>; 8] = [None; 8];
     for raw in raw.chunks(block_bytes) {
         let base = bases.as_mut().and_then(Iterator::next);
         ws.planes.resize(raw.len(), 0);
         Isa::detect().split(layout, base, raw, &mut ws.planes);
-        let planes = ws.planes.chunks_exact(raw.len() / layout.size);
-        for (plane, method) in planes.zip(&mut methods) {
-            if !encode_constant(plane, out) {
-                let chosen = *method.get_or_insert_with(|| choose(options, plane, &mut ws.zstd));
-                encode_plane(chosen, plane, &mut ws.zstd, out);
-            }
+        let mut encoder = PlaneEncoder {
+            level,
+            zstd: &mut ws.zstd,
+            integers: !dtype.is_float(),
+            repeats: None,
+        };
+        for plane in ws.planes.chunks_exact(raw.len() / layout.size) {
+            encoder.encode(plane, out);
         }
-    }
-}
-
-/// Chooses how the planes of a chunk are coded, from a sample of the first that is not constant.
-fn choose(options: &EncodeOptions, plane: &[u8], zstd: &mut ZstdContexts) -> Method {
-    let start = plane.len().saturating_sub(SAMPLE_BYTES) / 2;
-    let sample = plane.get(start..).unwrap_or_default();
-    let sample = sample.get(..SAMPLE_BYTES).unwrap_or(sample);
-    let level = Method::Level(options.zstd_level);
-    if zstd.compressed_len(level, sample) < zstd.compressed_len(Method::Literals, sample) {
-        level
-    } else {
-        Method::Literals
     }
 }
 
@@ -160,31 +146,112 @@ fn head(mode: Mode, length: usize) -> [u8; HEAD_BYTES] {
     [a, b, c, mode as u8]
 }
 
-/// Appends a plane all of whose bytes are equal; any other is left to [`encode_plane`].
-fn encode_constant(plane: &[u8], out: &mut Vec<u8>) -> bool {
-    match plane.split_first() {
-        Some((first, rest)) if rest.iter().all(|byte| byte == first) => {
+/// The levels for which Huffman's code and a few repeats do, being faster and on weights also smaller.
+const EASY_LEVEL: i32 = 3;
+
+/// Encodes the planes of one block.
+struct PlaneEncoder<'a> {
+    level: i32,
+    zstd: &'a mut ZstdContexts,
+    /// The elements are no floats, so repeats among them are to be expected.
+    integers: bool,
+    /// Whether the block repeats itself, as far as known. Repeated elements repeat in every plane, and
+    /// a random plane shows it best: it has no repeats by chance.
+    repeats: Option<bool>,
+}
+
+impl PlaneEncoder<'_> {
+    fn encode(&mut self, plane: &[u8], out: &mut Vec<u8>) {
+        if let Some((first, rest)) = plane.split_first()
+            && rest.iter().all(|byte| byte == first)
+        {
             out.extend_from_slice(&head(Mode::Constant, 1));
             out.push(*first);
-            true
+            return;
         }
-        _ => false,
+        let start = out.len();
+        out.extend_from_slice(&[0; HEAD_BYTES]);
+        let length = self.compress(plane, out);
+        let mode = if length < plane.len() {
+            Mode::Zstd
+        } else {
+            Mode::Raw
+        };
+        if mode == Mode::Raw {
+            out.extend_from_slice(plane);
+        }
+        if let Some(place) = out.get_mut(start..start + HEAD_BYTES) {
+            place.copy_from_slice(&head(mode, length));
+        }
+    }
+
+    /// Appends the smallest frame of the plane and returns its length; appends nothing, and returns
+    /// the plane's length, if no frame is smaller than the plane.
+    fn compress(&mut self, plane: &[u8], out: &mut Vec<u8>) -> usize {
+        let start = out.len();
+        let mut length = plane.len();
+        let random = looks_random(plane);
+        if random && self.repeats.is_none() {
+            let repeats = self.zstd.repeats_length(plane, out);
+            self.repeats = Some(repeats.is_some_and(|repeats| repeats < length));
+        }
+        if !random {
+            let easy = self.easy_effort(plane, out);
+            length = keep_smaller(out, start, length, |out| {
+                self.zstd.compress(easy, plane, out)
+            });
+        }
+        let hard = !random && (self.integers || self.level > EASY_LEVEL);
+        if hard || self.repeats == Some(true) {
+            let effort = Effort::LongRepeats(self.level);
+            length = keep_smaller(out, start, length, |out| {
+                self.zstd.compress(effort, plane, out)
+            });
+        }
+        length
+    }
+
+    /// Tells from a sample whether looking for a few repeats makes a plane smaller, or only slower.
+    fn easy_effort(&mut self, plane: &[u8], out: &mut Vec<u8>) -> Effort {
+        let start = plane.len().saturating_sub(REPEATS_SAMPLE_BYTES) / 2;
+        let sample = plane.get(start..).unwrap_or_default();
+        let sample = sample.get(..REPEATS_SAMPLE_BYTES).unwrap_or(sample);
+        let few = self.zstd.length(Effort::FewRepeats, sample, out);
+        let none = self.zstd.length(Effort::Literals, sample, out);
+        if none <= few {
+            Effort::Literals
+        } else {
+            Effort::FewRepeats
+        }
     }
 }
 
-fn encode_plane(method: Method, plane: &[u8], zstd: &mut ZstdContexts, out: &mut Vec<u8>) {
-    let start = out.len();
-    out.extend_from_slice(&[0; HEAD_BYTES]);
-    let mut mode = Mode::Zstd;
-    if !zstd.compress(method, plane, out) || out.len() - start - HEAD_BYTES >= plane.len() {
-        out.truncate(start + HEAD_BYTES);
-        out.extend_from_slice(plane);
-        mode = Mode::Raw;
+/// Bytes of the sample by which a plane's repeats are judged.
+const REPEATS_SAMPLE_BYTES: usize = 1 << 14;
+
+/// Bytes of each of the four samples by which a plane is judged.
+const SAMPLE_BYTES: usize = 4096;
+
+/// Tells from samples whether a plane's bytes are so evenly spread that Huffman's code cannot save the
+/// 1.6 % below which zstd does not use it. It may have repeats all the same.
+///
+/// The measure is how often two bytes are equal: 1 in 2^h for an entropy of at least h bits a byte
+/// (Renyi's of order 2 is never above Shannon's), here 7.9. In integers, so that every machine agrees.
+fn looks_random(plane: &[u8]) -> bool {
+    if plane.len() < 4 * SAMPLE_BYTES {
+        return false;
     }
-    let head = head(mode, out.len() - start - HEAD_BYTES);
-    if let Some(place) = out.get_mut(start..start + HEAD_BYTES) {
-        place.copy_from_slice(&head);
+    let mut counts = [0u64; 256];
+    for quarter in plane.chunks_exact(plane.len() / 4) {
+        for byte in quarter.iter().take(SAMPLE_BYTES) {
+            if let Some(count) = counts.get_mut(usize::from(*byte)) {
+                *count += 1;
+            }
+        }
     }
+    let total: u64 = counts.iter().sum();
+    let equal: u64 = counts.iter().map(|count| count * count).sum::<u64>() - total;
+    equal * 239 < total * (total - 1)
 }
 
 fn decode(

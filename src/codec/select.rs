@@ -2,7 +2,7 @@
 
 use super::planes::{BitX, Solo};
 use super::raw::Raw;
-use super::workspace::Method;
+use super::workspace::keep_smaller;
 use super::zstd::Zstd;
 use super::{ChunkView, Codec, CodecId, Workspace};
 use crate::dtype::DType;
@@ -19,9 +19,6 @@ impl Default for EncodeOptions {
         Self { zstd_level: 3 }
     }
 }
-
-/// A zstd level that finds repeats at several GB/s and codes no literals.
-const PROBE_LEVEL: i32 = -7;
 
 /// Appends the smallest payload found for `raw` to `out` and returns its codec; never more than `raw`.
 ///
@@ -84,19 +81,21 @@ impl Search<'_> {
 
     /// Encodes with `codec` and keeps the result if it is smaller.
     fn attempt(&mut self, codec: &'static dyn Codec, ws: &mut Workspace) {
-        let (best, length) = (self.out.len(), self.length());
-        codec.encode(self.options, self.view, self.raw, ws, self.out);
-        if self.out.len() - best < length {
-            self.out.drain(self.start..best);
+        let length = self.length();
+        let encode = |out: &mut Vec<u8>| {
+            codec.encode(self.options, self.view, self.raw, ws, out);
+            true
+        };
+        if keep_smaller(self.out, self.start, length, encode) < length {
             self.best = codec;
-        } else {
-            self.out.truncate(best);
         }
     }
 
     /// Tells whether the fastest zstd finds so much repeated that the real one is worth its time.
     fn repeats(&mut self, ws: &mut Workspace) -> bool {
-        ws.zstd.compressed_len(Method::Level(PROBE_LEVEL), self.raw) < self.length()
+        ws.zstd
+            .repeats_length(self.raw, self.out)
+            .is_some_and(|length| length < self.length())
     }
 
     fn finish(self) -> CodecId {

@@ -9,7 +9,7 @@ use crate::dtype::DType;
 /// Bytes without a pattern, from splitmix64.
 fn noise(length: usize, seed: u64) -> Vec<u8> {
     let word = |i: u64| {
-        let x = (seed ^ i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let x = (seed << 32 | i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         (x ^ x >> 27)
             .wrapping_mul(0x94d0_49bb_1331_11eb)
@@ -146,6 +146,9 @@ fn several_blocks_and_a_short_one() {
     }
 }
 
+/// What, its dtype, its base, its bytes, and the codec to be chosen.
+type Case<'a> = (&'a str, DType, Option<&'a [u8]>, &'a [u8], &'a str);
+
 #[test]
 fn chooses_what_pays() {
     let length = 1 << 16;
@@ -159,7 +162,7 @@ fn chooses_what_pays() {
     let far = [noise(length, 8), noise(length, 8)].concat();
     let random = noise(length, 2);
     let near = changed(&bf16, 40);
-    let cases: [(&str, DType, Option<&[u8]>, &[u8], &str); 8] = [
+    let cases: [Case<'_>; 8] = [
         ("weights", DType::Bf16, None, &bf16, "solo"),
         (
             "fine-tuned weights",

@@ -2,8 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe::{CParameter, ParamSwitch, compress_bound};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, ParamSwitch, ResetDirective, compress_bound};
 
 use super::CodecError;
 
@@ -16,86 +15,126 @@ pub struct Workspace {
     pub(super) zstd: ZstdContexts,
 }
 
-/// A compression context a method, and one for decompression, made when first used.
+/// One context for compression and one for decompression, made when first used.
 #[derive(Default)]
 pub(super) struct ZstdContexts {
-    compressors: Vec<(Method, Compressor<'static>)>,
-    decompressor: Option<Decompressor<'static>>,
-    frame: Vec<u8>,
+    compressor: Option<CCtx<'static>>,
+    decompressor: Option<DCtx<'static>>,
 }
 
-/// How zstd is to code a frame; the frame looks the same to a decoder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Method {
+/// How hard zstd looks for repeats.
+#[derive(Clone, Copy)]
+pub(super) enum Effort {
     /// As the level says.
     Level(i32),
-    /// Huffman codes of single bytes, hardly any matches: smaller and several times faster where bytes
-    /// are skewed but do not repeat, as in the planes of numbers.
+    /// As the level says, but nothing shorter than 7 bytes, where the level can do without. Chance
+    /// repeats in a plane cost more to code than the literals that they replace.
+    LongRepeats(i32),
+    /// Hardly at all: runs and what a table of 64 places finds.
+    FewRepeats,
+    /// Not at all: Huffman's code alone.
     Literals,
-}
-
-impl Method {
-    fn compressor(self) -> std::io::Result<Compressor<'static>> {
-        let Self::Level(level) = self else {
-            let mut compressor = Compressor::new(1)?;
-            compressor.set_parameter(CParameter::MinMatch(7))?;
-            compressor.set_parameter(CParameter::HashLog(6))?;
-            compressor.set_parameter(CParameter::TargetLength(1 << 17))?;
-            compressor.set_parameter(CParameter::LiteralCompressionMode(ParamSwitch::Enable))?;
-            return Ok(compressor);
-        };
-        Compressor::new(level)
-    }
 }
 
 impl ZstdContexts {
     /// Appends one zstd frame of `raw` to `out`; returns false, with `out` as it was, if zstd failed.
-    pub(super) fn compress(&mut self, method: Method, raw: &[u8], out: &mut Vec<u8>) -> bool {
-        let done = self.encode(method, raw).is_ok();
-        if done {
-            out.extend_from_slice(&self.frame);
+    pub(super) fn compress(&mut self, effort: Effort, raw: &[u8], out: &mut Vec<u8>) -> bool {
+        let start = out.len();
+        out.resize(start + compress_bound(raw.len()), 0);
+        let target = out.get_mut(start..).unwrap_or_default();
+        let written = self.compress_to(effort, raw, target);
+        out.truncate(start + written.unwrap_or(0));
+        written.is_some()
+    }
+
+    fn compress_to(&mut self, effort: Effort, raw: &[u8], target: &mut [u8]) -> Option<usize> {
+        use CParameter::{
+            CompressionLevel, HashLog, LiteralCompressionMode, MinMatch, Strategy, TargetLength,
+        };
+        let parameters: &[CParameter] = match effort {
+            Effort::Level(level) => &[CompressionLevel(level)],
+            Effort::LongRepeats(level) => &[CompressionLevel(level), MinMatch(7)],
+            Effort::FewRepeats => &[
+                CompressionLevel(1),
+                Strategy(zstd::zstd_safe::Strategy::ZSTD_fast),
+                MinMatch(7),
+                HashLog(6),
+            ],
+            // A target length of 2^17 has zstd step over as many bytes between two looks.
+            Effort::Literals => &[
+                CompressionLevel(1),
+                Strategy(zstd::zstd_safe::Strategy::ZSTD_fast),
+                MinMatch(7),
+                HashLog(6),
+                TargetLength(1 << 17),
+                LiteralCompressionMode(ParamSwitch::Enable),
+            ],
+        };
+        let context = match &mut self.compressor {
+            Some(context) => context,
+            slot => slot.insert(CCtx::try_create()?),
+        };
+        context.reset(ResetDirective::SessionAndParameters).ok()?;
+        for parameter in parameters {
+            context.set_parameter(*parameter).ok()?;
         }
-        done
+        context.compress2(target, raw).ok()
     }
 
-    /// Returns the length of a frame of `raw`; that of `raw` itself if zstd failed.
-    pub(super) fn compressed_len(&mut self, method: Method, raw: &[u8]) -> usize {
-        self.encode(method, raw)
-            .map_or(raw.len(), |()| self.frame.len())
+    /// Returns the bytes that `raw` takes when only repeats are coded and no literals, which zstd finds
+    /// out at several GB/s. `out` serves as scratch and stays as it is.
+    pub(super) fn repeats_length(&mut self, raw: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+        self.length(Effort::Level(-7), raw, out)
     }
 
-    fn encode(&mut self, method: Method, raw: &[u8]) -> std::io::Result<()> {
-        let compressor = if let Some(at) = self.compressors.iter().position(|have| have.0 == method)
-        {
-            self.compressors.get_mut(at)
-        } else {
-            self.compressors.push((method, method.compressor()?));
-            self.compressors.last_mut()
-        };
-        let Some((_, compressor)) = compressor else {
-            return Ok(());
-        };
-        self.frame.clear();
-        self.frame.reserve(compress_bound(raw.len()));
-        compressor.compress_to_buffer(raw, &mut self.frame)?;
-        Ok(())
+    /// Returns the bytes of a frame of `raw`. `out` serves as scratch and stays as it is.
+    pub(super) fn length(
+        &mut self,
+        effort: Effort,
+        raw: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<usize> {
+        let start = out.len();
+        let done = self.compress(effort, raw, out);
+        let length = out.len() - start;
+        out.truncate(start);
+        done.then_some(length)
     }
 
     /// Decodes one zstd frame that must fill `out` exactly.
     pub(super) fn decompress(&mut self, frame: &[u8], out: &mut [u8]) -> Result<(), CodecError> {
         const BAD: CodecError = CodecError::Malformed("zstd frame");
-        let decompressor = match &mut self.decompressor {
-            Some(decompressor) => decompressor,
-            slot => slot.insert(Decompressor::new().map_err(|_| BAD)?),
+        let context = match &mut self.decompressor {
+            Some(context) => context,
+            slot => slot.insert(DCtx::try_create().ok_or(BAD)?),
         };
-        let written = decompressor
-            .decompress_to_buffer(frame, out)
-            .map_err(|_| BAD)?;
+        let written = context.decompress(out, frame).map_err(|_| BAD)?;
         if written == out.len() {
             Ok(())
         } else {
             Err(CodecError::Truncated)
         }
+    }
+}
+
+/// Replaces `out[start..]`, which counts as `length` bytes, by what `encode` appends, if that is smaller.
+///
+/// Returns the length of the smaller one. Where `encode` returns false, what it appended is dropped.
+pub(super) fn keep_smaller(
+    out: &mut Vec<u8>,
+    start: usize,
+    length: usize,
+    encode: impl FnOnce(&mut Vec<u8>) -> bool,
+) -> usize {
+    let end = out.len();
+    let done = encode(out);
+    let new_length = out.len() - end;
+    if done && new_length < length {
+        out.drain(start..end);
+        new_length
+    } else {
+        out.truncate(end);
+        length
     }
 }
 

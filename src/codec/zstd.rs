@@ -1,6 +1,6 @@
 //! `Zstd`: one zstd frame of the whole chunk.
 
-use super::workspace::Method;
+use super::workspace::Effort;
 use super::{ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Workspace};
 
 /// The codec whose payload is one zstd frame (RFC 8878) of the chunk.
@@ -28,7 +28,7 @@ impl Codec for Zstd {
         out: &mut Vec<u8>,
     ) {
         ws.zstd
-            .compress(Method::Level(options.zstd_level), raw, out);
+            .compress(Effort::Level(options.zstd_level), raw, out);
     }
 
     fn decode(

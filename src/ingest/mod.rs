@@ -44,6 +44,8 @@ pub struct Options {
     pub encode: EncodeOptions,
     /// Whether a new version may lack files that the old one has.
     pub accept_missing: bool,
+    /// Models that may be absent without that being a failure, such as bases that nobody listed.
+    pub optional: HashSet<ModelId>,
     /// The disk that the store lies on.
     pub disk: Arc<dyn Disk>,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             threads,
             encode: EncodeOptions::default(),
             accept_missing: false,
+            optional: HashSet::new(),
             disk: Arc::new(LocalDisk),
         }
     }
@@ -63,7 +66,8 @@ impl Default for Options {
 /// Stores a batch of models from `model_dir` in the store at `store_dir`, which is made if need be.
 ///
 /// A model that fails does not stop the others; the report tells. A model's base has to come before it
-/// in `jobs`, or be in the store.
+/// in `jobs`, or be in the store. One of `options.optional` that is neither on disk nor in the store has no
+/// entry in the report.
 ///
 /// # Errors
 /// Fails as a whole only where the store cannot be opened, or cannot be closed.
@@ -141,6 +145,9 @@ impl Run<'_> {
             }
             let begun = Instant::now();
             let mut report = ModelReport::new(&job.model, Status::Failed);
+            if self.may_be_passed_over(job, &directory) {
+                continue;
+            }
             let done = match clashes.get(&job.model) {
                 Some(reason) => Err(Error::Name {
                     name: job.model.to_string(),
@@ -175,6 +182,13 @@ impl Run<'_> {
             Some(directory) => model::ingest(self, job, directory, report),
             None => self.absent(job, report),
         }
+    }
+
+    /// Tells whether a model is neither on disk nor in the store, and need not be.
+    fn may_be_passed_over(&self, job: &Job, directory: &Result<Option<ModelDir>>) -> bool {
+        self.options.optional.contains(&job.model)
+            && matches!(directory, Ok(None))
+            && matches!(self.writer.store().versions(&job.model), Ok(versions) if versions.is_empty())
     }
 
     /// A model without a directory is fine if it is in the store.
@@ -264,8 +278,13 @@ fn totals(store: &Store) -> StoreTotals {
         .filter_map(|model| store.newest(&model.id).ok().flatten());
     StoreTotals {
         models: models.len() as u64,
-        model_bytes: newest.map(|manifest| manifest.bytes).sum(),
+        model_bytes: sum(newest.map(|manifest| manifest.bytes)),
         objects: index.len() as u64,
-        object_bytes: index.values().map(|record| record.stored_len).sum(),
+        object_bytes: sum(index.values().map(|record| record.stored_len)),
     }
+}
+
+/// Adds what a store says; a forged one may say anything.
+fn sum(figures: impl Iterator<Item = u64>) -> u64 {
+    figures.fold(0, u64::saturating_add)
 }

@@ -106,7 +106,11 @@ fn existing(store: &Store, id: &ModelId, report: &mut ModelReport) -> Result<Opt
 }
 
 fn next_version(store: &Store, id: &ModelId) -> Result<u32> {
-    Ok(store.versions(id)?.last().map_or(1, |last| last + 1))
+    let last = store.versions(id)?.last().copied().unwrap_or(0);
+    last.checked_add(1).ok_or_else(|| Error::Name {
+        name: format!("{id}@{last}"),
+        reason: "there is no version after this one".into(),
+    })
 }
 
 /// On some file systems `A/b` and `a/b` are one directory, so the store never holds both.

@@ -68,7 +68,7 @@ impl Isa {
     }
 
     /// Splits `raw` into `layout.size` planes that follow each other in `planes`, plane 0 (the least
-    /// significant bytes) first; each element is first `XORed` with that of `base`, if there is one.
+    /// significant bytes) first; before that, each element takes the XOR of that of `base`, if any.
     ///
     /// All slices have one length, a multiple of `layout.size`. Where the lengths disagree,
     /// the contents of `planes` are unspecified.
@@ -95,15 +95,20 @@ impl Isa {
     pub fn merge(self, layout: Layout, base: Option<&[u8]>, planes: &[&[u8]], out: &mut [u8]) {
         let base = base.unwrap_or_default();
         let rotate = layout.rotate;
-        match (layout.size, planes) {
-            (1, &[a]) => scalar::merge1(rotate, base, [a], out),
-            (2, &[a, b]) => self.merge2(rotate, base, [a, b], out),
-            (4, &[a, b, c, d]) => self.merge4(rotate, base, [a, b, c, d], out),
-            (8, &[a, b, c, d, e, f, g, h]) => {
-                scalar::merge8(rotate, base, [a, b, c, d, e, f, g, h], out);
-            }
+        match layout.size {
+            1 => merge(planes, |planes| scalar::merge1(rotate, base, planes, out)),
+            2 => merge(planes, |planes| self.merge2(rotate, base, planes, out)),
+            4 => merge(planes, |planes| self.merge4(rotate, base, planes, out)),
+            8 => merge(planes, |planes| scalar::merge8(rotate, base, planes, out)),
             _ => {}
         }
+    }
+}
+
+/// Calls `kernel` with the planes if there are as many as it takes.
+fn merge<'a, const N: usize>(planes: &[&'a [u8]], kernel: impl FnOnce([&'a [u8]; N])) {
+    if let Ok(planes) = planes.try_into() {
+        kernel(planes);
     }
 }
 

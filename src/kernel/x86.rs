@@ -373,9 +373,13 @@ fn merge4_avx512(rotate: bool, base: &[u8], planes: &[&[u8]; 4], out: &mut [u8])
             _mm512_shuffle_i64x2::<0b01_00_01_00>(p2, p3),
             _mm512_shuffle_i64x2::<0b11_10_11_10>(p2, p3),
         ];
-        for i in 0..4 {
-            let (half, quarter) = (i / 2, i % 2);
-            let x = _mm512_permutex2var_epi8(low[half], quarters[quarter], high[half]);
+        let parts = [
+            _mm512_permutex2var_epi8(low[0], quarters[0], high[0]),
+            _mm512_permutex2var_epi8(low[0], quarters[1], high[0]),
+            _mm512_permutex2var_epi8(low[1], quarters[0], high[1]),
+            _mm512_permutex2var_epi8(low[1], quarters[1], high[1]),
+        ];
+        for (i, x) in parts.into_iter().enumerate() {
             let x = _mm512_or_si512(_mm512_srl_epi32(x, right), _mm512_sll_epi32(x, left));
             store512(out, i, xor512(x, base, i));
         }

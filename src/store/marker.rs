@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::sealed;
+use super::sealed::{self, Refused};
 use crate::error::{Error, Result};
 
 /// The version of the store format that this build writes, and the newest it reads.
@@ -36,21 +36,20 @@ impl Marker {
 
     /// Parses the marker at `path`, and refuses a store that this build cannot read.
     pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let marker: Self = sealed::parse(bytes).map_err(|reason| Error::CorruptFile {
+        let newer = |what| Error::Newer {
             path: path.to_path_buf(),
-            reason: format!("damaged format marker: {reason}"),
-        })?;
-        let newer = |what| {
-            Err(Error::Newer {
-                path: path.to_path_buf(),
-                what,
-            })
+            what,
         };
-        if marker.format != FORMAT {
-            return newer(format!("store format {}", marker.format));
-        }
+        let parsed = sealed::parse_format(bytes, FORMAT);
+        let marker: Self = parsed.map_err(|refused| match refused {
+            Refused::Damaged(reason) => Error::CorruptFile {
+                path: path.to_path_buf(),
+                reason: format!("damaged format marker: {reason}"),
+            },
+            Refused::Format(format) => newer(format!("store format {format}")),
+        })?;
         match marker.required_features.first() {
-            Some(feature) => newer(format!("store feature {feature:?}")),
+            Some(feature) => Err(newer(format!("store feature {feature:?}"))),
             None => Ok(marker),
         }
     }

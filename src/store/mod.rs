@@ -16,7 +16,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::name::ModelId;
 use fs::{Disk, LocalDisk, ReadFile};
@@ -24,6 +24,7 @@ use index::{Index, Record};
 use layout::Layout;
 use manifest::Manifest;
 use object::{Frame, FrameError, Head, MAX_HEAD};
+use sealed::Refused;
 
 pub use marker::Marker;
 pub use writer::{ObjectWriter, StoreWriter};
@@ -67,15 +68,23 @@ impl Store {
             layout: Layout::new(root),
             disk,
         };
-        let path = store.layout.marker();
-        let Some(bytes) = store.read_file(&path)? else {
-            return Err(Error::input(
+        if store.is_marked()? {
+            Ok(store)
+        } else {
+            Err(Error::input(
                 root,
                 "there is no store here (no zipllm.json)",
-            ));
-        };
-        Marker::parse(&path, &bytes)?;
-        Ok(store)
+            ))
+        }
+    }
+
+    /// Tells whether the format marker is there; one that this build cannot read is an error.
+    fn is_marked(&self) -> Result<bool> {
+        let path = self.layout.marker();
+        let marker = self.read_file(&path)?;
+        marker.map_or(Ok(false), |bytes| {
+            Marker::parse(&path, &bytes).map(|_| true)
+        })
     }
 
     /// The store's paths.
@@ -123,6 +132,12 @@ impl Store {
         let file = match self.disk.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(Error::MissingObject { name: *name });
+            }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                return Err(Error::corrupt(
+                    name,
+                    "its place is taken by something that is no file",
+                ));
             }
             other => other.map_err(Error::io("open", &path))?,
         };
@@ -189,13 +204,14 @@ impl Store {
             path: path.clone(),
             reason: format!("damaged manifest: {reason}"),
         };
-        let manifest: Manifest = sealed::parse(&bytes).map_err(corrupt)?;
-        if manifest.format != manifest::FORMAT {
-            return Err(Error::Newer {
+        let parsed = sealed::parse_format(&bytes, manifest::FORMAT);
+        let manifest: Manifest = parsed.map_err(|refused| match refused {
+            Refused::Damaged(reason) => corrupt(reason),
+            Refused::Format(format) => Error::Newer {
                 path: path.clone(),
-                what: format!("manifest format {}", manifest.format),
-            });
-        }
+                what: format!("manifest format {format}"),
+            },
+        })?;
         if manifest.model != *id || manifest.version != version {
             return Err(corrupt(format!(
                 "it belongs to {} version {}",
@@ -226,12 +242,13 @@ impl Store {
 
     /// Reads the index as it is stored; `None` where it is damaged or may lack some.
     pub fn stored_index(&self) -> Result<Option<Index>> {
-        if self.disk.open(&self.layout.dirty()).is_ok() {
+        if self.exists(&self.layout.dirty())? {
             return Ok(None);
         }
         let path = self.layout.object_log();
-        let Ok(file) = self.disk.open(&path) else {
-            return Ok(None);
+        let file = match self.disk.open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(Error::io("open", &path))?,
         };
         let len = file.len().map_err(Error::io("read", &path))?;
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
@@ -240,15 +257,27 @@ impl Store {
         Ok(index::parse(&bytes))
     }
 
+    /// Makes the index anew. Damaged objects are left out, `check` is what reports them; one that cannot
+    /// be read just now is an error, for an index without it would be taken for whole.
     fn scan_heads(&self) -> Result<Index> {
         let mut index = Index::new();
         for name in self.objects()?.0 {
-            // Damaged objects are left out; `check` is what reports them.
-            if let Ok(object) = self.object(&name) {
-                index.insert(name, Record::of(&name, &object.frame));
+            match self.object(&name) {
+                Ok(object) => drop(index.insert(name, Record::of(&name, &object.frame))),
+                Err(error) if error.kind() == ErrorKind::Io => return Err(error),
+                Err(_) => {}
             }
         }
         Ok(index)
+    }
+
+    /// Tells whether there is a file at `path`.
+    pub(crate) fn exists(&self, path: &Path) -> Result<bool> {
+        match self.disk.open(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io("open", path)(error)),
+        }
     }
 
     fn list(&self, path: &Path) -> Result<Vec<fs::Entry>> {

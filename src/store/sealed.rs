@@ -3,8 +3,8 @@
 //! The document is one compact object; its last member is `"checksum"`, the BLAKE3 hash of every byte
 //! before the comma that precedes it.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::hash::Hash;
 
@@ -30,10 +30,40 @@ pub fn to_bytes(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
 /// # Errors
 /// Says in words what is wrong.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(&document(bytes)?).map_err(|error| error.to_string())
+}
+
+/// Why a document with a format was not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It is damaged; in words.
+    Damaged(String),
+    /// It has another format, this one.
+    Format(u32),
+}
+
+/// Like [`parse`], for a document that has a member `format`, which is looked at before all others: another
+/// format may have members that `T` does not know.
+pub fn parse_format<T: DeserializeOwned>(bytes: &[u8], format: u32) -> Result<T, Refused> {
+    #[derive(Deserialize)]
+    struct Stated {
+        format: u32,
+    }
+    let damaged = |error: serde_json::Error| Refused::Damaged(error.to_string());
+    let document = document(bytes).map_err(Refused::Damaged)?;
+    let stated: Stated = serde_json::from_slice(&document).map_err(damaged)?;
+    if stated.format != format {
+        return Err(Refused::Format(stated.format));
+    }
+    serde_json::from_slice(&document).map_err(damaged)
+}
+
+/// The document without its checksum, which has to be right.
+fn document(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let body = checked_body(bytes).ok_or("the checksum is wrong")?;
     let mut document = body.to_vec();
     document.push(b'}');
-    serde_json::from_slice(&document).map_err(|error| error.to_string())
+    Ok(document)
 }
 
 fn checked_body(bytes: &[u8]) -> Option<&[u8]> {
@@ -46,7 +76,6 @@ fn checked_body(bytes: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Sample {

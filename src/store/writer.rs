@@ -4,6 +4,7 @@
 //! are synced; only then do a manifest, and the index, speak of them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -60,14 +61,8 @@ impl StoreWriter {
     pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
         let layout = Layout::new(root);
         let lock = prepare_root(&*disk, &layout)?;
-        create_marker(&*disk, &layout)?;
-        let store = Store::open_on(disk, root)?;
-        for directory in layout.directories() {
-            store
-                .disk
-                .create_dir(&directory)
-                .map_err(Error::io("create", &directory))?;
-        }
+        let store = Store { layout, disk };
+        let is_marked = store.is_marked()?;
         let mut writer = Self {
             store,
             _lock: lock,
@@ -76,7 +71,11 @@ impl StoreWriter {
             next_temp: 0,
             poisoned: false,
         };
+        writer.create_directories()?;
         writer.remove_temps()?;
+        if !is_marked {
+            writer.write_document(&writer.store.layout.marker(), &Marker::new())?;
+        }
         writer.rebuild_index()?;
         Ok(writer)
     }
@@ -293,7 +292,10 @@ impl StoreWriter {
     }
 
     fn rebuild_index(&mut self) -> Result<()> {
-        if self.store.stored_index()?.is_some() {
+        // An index cut off between two records looks whole, so it is held against what is there.
+        if let Some(index) = self.store.stored_index()?
+            && self.store.objects()?.0.iter().eq(index.keys())
+        {
             return Ok(());
         }
         let index = self.store.scan_heads()?;
@@ -306,6 +308,16 @@ impl StoreWriter {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Makes what is missing of the store's directories; their names are durable before anything is in them.
+    fn create_directories(&mut self) -> Result<()> {
+        for directory in self.store.layout.directories() {
+            let made = self.store.disk.create_dir(&directory);
+            self.guard(made, "create", &directory)?;
+        }
+        let root = self.store.layout.root().to_path_buf();
+        self.sync_dir(&root)
     }
 
     /// Removes what an earlier writer left unfinished; this one holds the lock, so nobody is writing it.
@@ -394,21 +406,20 @@ fn prepare_root(disk: &dyn Disk, layout: &Layout) -> Result<WriteLock> {
             ),
         ));
     }
-    std::fs::create_dir_all(root).map_err(Error::io("create", root))?;
+    create_durably(root).map_err(Error::io("create", root))?;
     WriteLock::take(&layout.lock(), root)
 }
 
-fn create_marker(disk: &dyn Disk, layout: &Layout) -> Result<()> {
-    let path = layout.marker();
-    match disk.open(&path) {
-        Ok(_) => return Ok(()),
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("open", &path)(error));
+/// Makes a directory and those above it, and syncs what each new one was made in.
+fn create_durably(path: &Path) -> io::Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
+    std::fs::create_dir_all(path)?;
+    for made in missing {
+        match made.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all()?,
+            Some(parent) => File::open(parent)?.sync_all()?,
+            None => {}
         }
-        Err(_) => {}
     }
-    let tmp = layout.tmp();
-    disk.create_dir(&tmp).map_err(Error::io("create", &tmp))?;
-    let temp = tmp.join(format!("{}-marker", std::process::id()));
-    write_document(disk, &temp, &path, &Marker::new()).map(drop)
+    Ok(())
 }

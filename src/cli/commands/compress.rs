@@ -1,5 +1,7 @@
 //! `zipllm CONFIG`: stores every listed model, bases first.
 
+use std::collections::HashSet;
+
 use crate::cli::Outcome;
 use crate::cli::args::CompressArgs;
 use crate::cli::progress::Bar;
@@ -7,6 +9,7 @@ use crate::cli::terminal::{bytes, peak_memory, percent, rate, table};
 use crate::codec::EncodeOptions;
 use crate::config::Config;
 use crate::ingest::{self, Job};
+use crate::name::ModelId;
 use crate::report::{Coded, IngestReport, ModelReport, Status};
 
 pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
@@ -23,12 +26,8 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     }
     config.check_inputs(planned.iter().map(|planned| &planned.id))?;
     let mut warnings = [list.warnings, map.warnings().to_vec()].concat();
-    for planned in planned.iter().filter(|planned| planned.unlisted) {
-        warnings.push(format!(
-            "{} is not listed, and stored too: it is the base of a listed model",
-            planned.id
-        ));
-    }
+    let unlisted = planned.iter().filter(|planned| planned.unlisted);
+    let optional: HashSet<_> = unlisted.map(|planned| planned.id.clone()).collect();
     let jobs: Vec<_> = planned
         .into_iter()
         .map(|planned| Job {
@@ -42,6 +41,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
             zstd_level: config.zstd_level,
         },
         accept_missing: args.accept_missing,
+        optional,
         ..ingest::Options::default()
     };
     #[cfg(feature = "hub")]
@@ -60,6 +60,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
             &Bar::default(),
         )?,
     };
+    warnings.extend(tell_unlisted(&report, &options.optional));
     report.warnings.splice(0..0, warnings);
     tell_problems(&report);
     if args.json {
@@ -68,6 +69,19 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         super::print(&summary(&report))?;
     }
     Ok(outcome(&report))
+}
+
+/// Says which models were stored that are not in the list.
+fn tell_unlisted(report: &IngestReport, unlisted: &HashSet<ModelId>) -> Vec<String> {
+    let stored =
+        |model: &&ModelReport| model.status == Status::Stored && unlisted.contains(&model.model);
+    let tell = |model: &ModelReport| {
+        format!(
+            "{} is not listed, and stored too: it is the base of a listed model",
+            model.model
+        )
+    };
+    report.models.iter().filter(stored).map(tell).collect()
 }
 
 fn outcome(report: &IngestReport) -> Outcome {

@@ -220,7 +220,8 @@ pub fn fetch_and_store(
                 Status::NotTried,
                 format!("its base {base} could not be fetched"),
             )),
-            _ if is_stored(config, &job.model) => None,
+            // A base that is not listed was not asked for.
+            _ if options.optional.contains(&job.model) || is_stored(config, &job.model) => None,
             _ => fetcher
                 .fetch(&job.model)
                 .err()

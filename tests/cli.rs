@@ -1,0 +1,690 @@
+//! What wrong arguments, settings, lists, bases and model directories get: a clear word, the right exit code, and
+//! nothing lost.
+
+#[path = "common/batch.rs"]
+mod batch;
+#[path = "common/tensors.rs"]
+mod tensors;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use batch::{Batch, Entry, RESTORE, Run, Tree, ZIPLLM, about, assert_same, names, tree};
+use serde_json::json;
+use tensors::{safetensors, tuned, weights};
+
+/// A base and a fine-tune of it, in `lab/`.
+fn family() -> Batch {
+    let batch = Batch::new(&["lab/base", "lab/tune"]);
+    let base = weights(1, 5000);
+    let tune = tuned(&base, 2);
+    for (model, values) in [("base", &base), ("tune", &tune)] {
+        let file = safetensors(&[("w", "BF16", &[50, 100], values)]);
+        batch.file(&format!("lab/{model}/model.safetensors"), file);
+        batch.file(&format!("lab/{model}/sub/card.md"), model);
+    }
+    batch
+}
+
+fn model(batch: &Batch, name: &str) -> Tree {
+    tree(&batch.path("models").join(name))
+}
+
+#[test]
+fn help_and_version_are_no_errors() {
+    for program in [ZIPLLM, RESTORE] {
+        for flag in ["--help", "-h", "--version"] {
+            let run = Run::of(Command::new(program).arg(flag)).expect(0).silent();
+            assert!(!run.stdout.is_empty(), "{program} {flag}");
+        }
+    }
+    Run::of(Command::new(ZIPLLM).args(["check", "--help"])).expect(0);
+}
+
+#[test]
+fn wrong_arguments_exit_with_2() {
+    let batch = family();
+    let config = batch.path("config.json");
+    let config = config.to_str().unwrap();
+    for (program, args) in [
+        (ZIPLLM, &[][..]),
+        (ZIPLLM, &[config, "extra"]),
+        (ZIPLLM, &[config, "--no-such-flag"]),
+        (ZIPLLM, &[config, "--threads", "0"]),
+        (ZIPLLM, &[config, "--threads", "x"]),
+        (ZIPLLM, &[config, "--threads", "99999999999999999999"]),
+        (ZIPLLM, &["check"]),
+        (RESTORE, &[]),
+        (RESTORE, &[config]),
+        (RESTORE, &[config, "lab/base"]),
+        (RESTORE, &[config, "../etc", "out"]),
+        (RESTORE, &[config, "lab/base@0", "out"]),
+        (RESTORE, &[config, "lab/base@x", "out"]),
+        (RESTORE, &[config, "lab/base", "out", "more"]),
+    ] {
+        let run = Run::of(Command::new(program).args(args).current_dir(batch.path(""))).expect(2);
+        assert!(!run.stderr.is_empty(), "{args:?}");
+        assert_eq!(run.stdout, "", "{args:?}");
+    }
+    assert_eq!(
+        names(&batch.path("")),
+        ["config.json", "list.txt", "models"]
+    );
+}
+
+#[test]
+fn faults_of_the_settings_exit_with_2_and_create_nothing() {
+    for (settings, said) in [
+        (
+            json!({"thread": 1}),
+            "\"thread\": there is no such setting; did you mean \"threads\"?",
+        ),
+        (json!({"threads": "2"}), "\"threads\""),
+        (json!({"threads": -1}), "\"threads\""),
+        (json!({"zstd_level": 0}), "\"zstd_level\""),
+        (json!({"zstd_level": 23}), "\"zstd_level\""),
+        (json!({"model_dir": 3}), "\"model_dir\""),
+        (json!({"model_dir": "nowhere"}), "nowhere: cannot open it"),
+        (json!({"model_dir": "list.txt"}), "is not a directory"),
+        (
+            json!({"models_to_process": "no.txt"}),
+            "config.json: \"models_to_process\": ",
+        ),
+        (
+            json!({"base_ft_path": "no.json"}),
+            "config.json: \"base_ft_path\": ",
+        ),
+        (
+            json!({"base_ft_path": "list.txt"}),
+            "list.txt: expected value at line 1",
+        ),
+        (
+            json!({"storage_dir": "models/lab/base/store"}),
+            "\"storage_dir\"",
+        ),
+        (json!({"storage_dir": "."}), "\"storage_dir\""),
+    ] {
+        let batch = family();
+        batch.configure(&settings);
+        let before = tree(&batch.path(""));
+        batch.zipllm(&[]).expect(2).says(&[said]);
+        assert_same(&before, &tree(&batch.path("")), &settings.to_string());
+    }
+    let batch = family();
+    fs::write(batch.path("config.json"), "{").unwrap();
+    for run in [
+        batch.zipllm(&[]),
+        batch.check(),
+        batch.restore("lab/base", "out", &[]),
+    ] {
+        run.expect(2).says(&["config.json: not a JSON object"]);
+    }
+    fs::remove_file(batch.path("config.json")).unwrap();
+    batch.zipllm(&[]).expect(2).says(&["config.json"]);
+    assert_eq!(names(&batch.path("")), ["list.txt", "models"]);
+}
+
+#[test]
+fn faults_of_the_list_exit_with_2_and_name_the_line() {
+    let long = "x".repeat(97);
+    for bad in [
+        "../up",
+        "/etc",
+        "a/../b",
+        "..",
+        ".",
+        "a//b",
+        "a/b/c",
+        "a--b",
+        "-a/b",
+        "a/b-",
+        "a b/c",
+        "a\\b",
+        "é/a",
+        "a:b",
+        "a*",
+        "a\u{1b}[2J",
+        "'a/b'",
+        "a/.b",
+        "C:/a",
+        &long,
+    ] {
+        let batch = family();
+        batch.list(&["lab/base", "# fine", "", bad]);
+        let run = batch
+            .zipllm(&[])
+            .expect(2)
+            .says(&["list.txt: line 4", "not a model id"]);
+        assert!(!run.stderr.contains('\u{1b}'), "{bad:?}");
+        assert!(!batch.path("store").exists(), "{bad:?}");
+    }
+    let batch = family();
+    batch.list(&["", "# nothing"]);
+    batch.zipllm(&[]).expect(2).says(&["it names no model"]);
+}
+
+#[test]
+fn threads_absent_or_0_are_the_machines() {
+    for settings in [json!({"threads": 0}), json!({"threads": 1024})] {
+        let batch = family();
+        batch.configure(&settings);
+        batch.zipllm(&[]).expect(0).silent();
+        batch
+            .restore("lab/tune", "out", &["--threads", "1"])
+            .expect(0)
+            .silent();
+        assert_same(
+            &model(&batch, "lab/tune"),
+            &tree(&batch.path("out")),
+            "tune",
+        );
+    }
+    let batch = family();
+    let absent =
+        json!({"model_dir": "models", "storage_dir": "store", "models_to_process": "list.txt"});
+    fs::write(batch.path("config.json"), absent.to_string()).unwrap();
+    let report = batch.zipllm(&["--json"]).expect(0).json();
+    let machine = std::thread::available_parallelism().unwrap().get();
+    assert_eq!(report["threads"], machine);
+    let report = batch.zipllm(&["--json", "--threads", "3"]).expect(0).json();
+    assert_eq!(report["threads"], 3);
+}
+
+#[test]
+fn a_missing_model_fails_and_the_others_are_done() {
+    let batch = family();
+    batch.list(&["lab/base", "lab/absent", "lab/tune"]);
+    let run = batch
+        .zipllm(&["--json"])
+        .expect(1)
+        .says(&["error: lab/absent: found neither in", "nor in the store"]);
+    let report = run.json();
+    assert_eq!(about(&report, "lab/absent")["status"], "failed");
+    batch.assert_clean();
+    for name in ["lab/base", "lab/tune"] {
+        assert_eq!(about(&report, name)["status"], "stored");
+        batch.assert_restores(name, &model(&batch, name));
+    }
+    batch.restore("lab/absent", "out", &[]).expect(1);
+}
+
+#[test]
+fn the_models_of_the_list_are_found_in_every_layout() {
+    let ids = ["a/one", "b/two", "c_d/e_f", "g/h", "single"];
+    let batch = Batch::new(&ids);
+    let places = [
+        "a/one",
+        "b--two",
+        "c_d_e_f",
+        "models--g--h/snapshots/abc",
+        "single",
+    ];
+    for place in places {
+        batch.file(&format!("{place}/f.txt"), place);
+    }
+    batch.file("models--g--h/refs/main", "abc");
+    batch.zipllm(&[]).expect(0).silent();
+    for (id, place) in ids.iter().zip(places) {
+        batch.assert_restores(id, &model(&batch, place));
+    }
+    let stored = names(&batch.path("store/models"));
+    assert_eq!(stored, ["a--one", "b--two", "c_d--e_f", "g--h", "single"]);
+}
+
+#[test]
+fn bases_are_found_whatever_the_order() {
+    struct Case {
+        list: &'static [&'static str],
+        bases: serde_json::Value,
+        said: &'static [&'static str],
+        base: Option<&'static str>,
+    }
+    let map = json!({"lab/base": ["lab/tune"]});
+    for case in [
+        Case {
+            list: &["lab/tune", "lab/base"],
+            bases: map.clone(),
+            said: &[],
+            base: Some("lab/base"),
+        },
+        Case {
+            list: &["lab/tune"],
+            bases: map.clone(),
+            said: &["lab/base is not listed, and stored too"],
+            base: Some("lab/base"),
+        },
+        Case {
+            list: &["lab/tune", "lab/base"],
+            bases: json!({"lab/base": ["lab/tune"], "lab/tune": ["lab/base"]}),
+            said: &["warning: ", "bases.json"],
+            base: None,
+        },
+        Case {
+            list: &["lab/tune", "lab/base"],
+            bases: json!({"lab/tune": ["lab/tune"]}),
+            said: &["warning: ", "bases.json"],
+            base: None,
+        },
+        Case {
+            list: &["lab/tune", "lab/base"],
+            bases: json!({}),
+            said: &[],
+            base: None,
+        },
+    ] {
+        let batch = family();
+        batch.list(case.list);
+        batch.bases(&case.bases);
+        let run = batch.zipllm(&["--json"]).expect(0).says(case.said);
+        let report = run.json();
+        let found = about(&report, "lab/tune")
+            .get("base")
+            .and_then(|id| id.as_str());
+        assert_eq!(found, case.base, "{}", case.bases);
+        assert_eq!(about(&report, "lab/base")["status"], "stored");
+        if case.said.is_empty() {
+            run.silent();
+        }
+        batch.assert_restores("lab/tune", &model(&batch, "lab/tune"));
+    }
+}
+
+/// Neither on disk nor in the store: a warning, and the fine-tune is stored without it.
+#[test]
+fn a_base_that_is_nowhere_is_a_warning() {
+    let batch = family();
+    fs::remove_dir_all(batch.path("models/lab/base")).unwrap();
+    batch.list(&["lab/tune"]);
+    batch.bases(&json!({"lab/base": ["lab/tune"]}));
+    let run = batch.zipllm(&["--json"]).expect(0).says(&[
+        "warning: ",
+        "its base lab/base is neither on disk nor in the store",
+    ]);
+    let tune = run.json();
+    let tune = about(&tune, "lab/tune");
+    assert_eq!(
+        (&tune["status"], tune.get("base")),
+        (&json!("stored"), None)
+    );
+    batch.assert_restores("lab/tune", &model(&batch, "lab/tune"));
+}
+
+#[test]
+fn a_base_that_is_only_in_the_store_serves() {
+    let batch = family();
+    batch.list(&["lab/base"]);
+    batch.zipllm(&[]).expect(0);
+    fs::remove_dir_all(batch.path("models/lab/base")).unwrap();
+    batch.list(&["lab/tune"]);
+    batch.bases(&json!({"lab/base": ["lab/tune"]}));
+    let report = batch.zipllm(&["--json"]).expect(0).json();
+    assert_eq!(about(&report, "lab/tune")["base"], "lab/base");
+    batch.assert_restores("lab/tune", &model(&batch, "lab/tune"));
+}
+
+#[test]
+fn fine_tunes_of_fine_tunes_come_back() {
+    let ids = ["t/0", "t/1", "t/2", "t/3", "t/4"];
+    let batch = Batch::new(&ids);
+    let mut values = weights(1, 5000);
+    let mut map = serde_json::Map::new();
+    for (number, id) in ids.iter().enumerate() {
+        batch.file(
+            &format!("{id}/model.safetensors"),
+            safetensors(&[("w", "BF16", &[5000], &values)]),
+        );
+        values = tuned(&values, 10 + number as u64);
+        if let Some(next) = ids.get(number + 1) {
+            map.insert((*id).to_owned(), json!([next]));
+        }
+    }
+    batch.list(&["t/4", "t/2", "t/3", "t/1", "t/0"]);
+    batch.bases(&map.into());
+    batch.zipllm(&[]).expect(0).silent();
+    batch.assert_clean();
+    for id in ids {
+        batch.assert_restores(id, &model(&batch, id));
+    }
+}
+
+#[test]
+fn ids_that_cannot_be_told_apart_fail() {
+    // Two ids for one directory.
+    let batch = Batch::new(&["a/b_c", "a_b/c", "other"]);
+    batch.file("a_b_c/f.txt", "x");
+    batch.file("other/f.txt", "y");
+    batch.zipllm(&[]).expect(1).says(&[
+        "a/b_c",
+        "a_b/c",
+        "it has the same directory as",
+        "list one of them",
+    ]);
+    assert_eq!(names(&batch.path("store/models")), ["other"]);
+
+    // Two that differ only in case, in one list and in two.
+    let batch = Batch::new(&["Lab/A", "lab/a"]);
+    batch.file("Lab/A/f.txt", "x");
+    batch.file("lab/a/f.txt", "y");
+    batch
+        .zipllm(&[])
+        .expect(1)
+        .says(&["differs only in case from"]);
+    assert_eq!(names(&batch.path("store/models")), [""; 0]);
+    batch.list(&["Lab/A"]);
+    batch.zipllm(&[]).expect(0);
+    batch.list(&["lab/a"]);
+    batch
+        .zipllm(&[])
+        .expect(1)
+        .says(&["it differs only in case from Lab/A, which is in the store"]);
+    assert_eq!(names(&batch.path("store/models")), ["Lab--A"]);
+
+    // A repeated line is only a warning.
+    batch.list(&["Lab/A", "Lab/A"]);
+    batch.zipllm(&[]).expect(0).says(&["is already on line 1"]);
+}
+
+#[test]
+fn links_inside_are_followed_and_links_outside_fail_the_model() {
+    let batch = family();
+    let tune = batch.path("models/lab/tune");
+    symlink("sub/card.md", tune.join("inside.md")).unwrap();
+    symlink("sub", tune.join("linked")).unwrap();
+    let expected = model(&batch, "lab/tune");
+    assert!(matches!(
+        expected[Path::new("linked/card.md")],
+        Entry::File { .. }
+    ));
+    batch.zipllm(&[]).expect(0).silent();
+    batch.assert_restores("lab/tune", &expected);
+
+    for (target, said) in [
+        ("../../../secret", "leads out of"),
+        ("/etc/hostname", "leads out of"),
+        ("../base/model.safetensors", "leads out of"),
+        ("nowhere", "which is not there"),
+        ("outside", "in a circle"),
+        (".", "which it is in"),
+    ] {
+        let batch = family();
+        fs::write(batch.path("secret"), "secret").unwrap();
+        let place = batch.path("models/lab/tune/outside");
+        symlink(target, &place).unwrap();
+        batch
+            .zipllm(&[])
+            .expect(1)
+            .says(&["lab/tune/outside", said]);
+        assert_eq!(
+            names(&batch.path("store/models")),
+            ["lab--base"],
+            "{target}"
+        );
+    }
+}
+
+#[test]
+fn a_hugging_face_cache_is_stored_as_files() {
+    let batch = Batch::new(&["org/cached"]);
+    let root = batch.path("models/models--org--cached");
+    let snapshot = root.join("snapshots/0123abcd");
+    batch.file("models--org--cached/refs/main", "0123abcd\n");
+    batch.file(
+        "models--org--cached/blobs/b1",
+        safetensors(&[("w", "I8", &[3], b"abc")]),
+    );
+    fs::create_dir_all(snapshot.join("sub")).unwrap();
+    symlink("../../blobs/b1", snapshot.join("model.safetensors")).unwrap();
+    symlink("../../../blobs/b1", snapshot.join("sub/again.safetensors")).unwrap();
+    batch.zipllm(&[]).expect(0).silent();
+    assert_eq!(batch.manifest("org--cached", 1)["commit"], "0123abcd");
+    batch.assert_restores("org/cached", &tree(&snapshot));
+    batch.restore("org/cached", "out", &[]).expect(0);
+    assert!(!batch.path("out/model.safetensors").is_symlink());
+
+    fs::write(batch.path("secret"), "secret").unwrap();
+    symlink("../../../../secret", snapshot.join("out")).unwrap();
+    batch.zipllm(&[]).expect(1).says(&["leads out of"]);
+}
+
+#[test]
+fn names_that_are_not_utf8_fail_the_model() {
+    let batch = family();
+    let name = OsStr::from_bytes(b"bad\xff.bin");
+    fs::write(batch.path("models/lab/tune").join(name), "x").unwrap();
+    batch
+        .zipllm(&[])
+        .expect(1)
+        .says(&["lab/tune", r"bad\xff.bin", "is not UTF-8"]);
+    batch.assert_restores("lab/base", &model(&batch, "lab/base"));
+    assert_eq!(names(&batch.path("store/models")), ["lab--base"]);
+}
+
+#[test]
+fn what_is_no_file_is_passed_over_with_a_warning() {
+    let batch = family();
+    let original = model(&batch, "lab/tune");
+    let fifo = batch.path("models/lab/tune/pipe");
+    Run::of(Command::new("mkfifo").arg(&fifo)).expect(0);
+    batch
+        .zipllm(&[])
+        .expect(0)
+        .says(&["warning: lab/tune: pipe: a FIFO is not stored"]);
+    batch.assert_restores("lab/tune", &original);
+}
+
+#[test]
+fn a_model_directory_that_is_a_file_fails_the_model() {
+    let batch = family();
+    fs::remove_dir_all(batch.path("models/lab/tune")).unwrap();
+    batch.file("lab/tune", "not a directory");
+    batch
+        .zipllm(&[])
+        .expect(1)
+        .says(&["lab/tune", "not a directory"]);
+    batch.assert_restores("lab/base", &model(&batch, "lab/base"));
+}
+
+#[test]
+fn a_directory_that_is_no_store_is_not_written_to() {
+    let batch = family();
+    fs::create_dir_all(batch.path("store/holiday")).unwrap();
+    fs::write(batch.path("store/thesis.txt"), "precious").unwrap();
+    let before = tree(&batch.path("store"));
+    batch
+        .zipllm(&[])
+        .expect(1)
+        .says(&["store: no store, and not empty", "holiday"]);
+    for run in [batch.check(), batch.restore("lab/base", "out", &[])] {
+        run.expect(1).says(&["there is no store here"]);
+    }
+    assert_same(
+        &before,
+        &tree(&batch.path("store")),
+        "the foreign directory",
+    );
+
+    fs::remove_dir_all(batch.path("store")).unwrap();
+    fs::write(batch.path("store"), "a file").unwrap();
+    batch.zipllm(&[]).expect(1).says(&["store"]);
+    assert_eq!(fs::read(batch.path("store")).unwrap(), b"a file");
+}
+
+#[test]
+fn an_unknown_model_gets_the_nearest_names() {
+    let batch = family();
+    batch.zipllm(&[]).expect(0);
+    for (wanted, said) in [
+        ("lab/bese", "did you mean lab/base"),
+        ("lab/tune@2", "there is no version 2; there is 1"),
+        ("something/else", "not in the store, which has 2 models"),
+    ] {
+        batch.restore(wanted, "out", &[]).expect(1).says(&[said]);
+        assert!(!batch.path("out").exists());
+    }
+    let run = Run::of(
+        Command::new(RESTORE)
+            .arg(batch.path("config.json"))
+            .args(["lab/base", ""]),
+    );
+    assert_ne!(run.code, Some(0));
+}
+
+#[test]
+fn files_in_the_way_of_a_restore_are_kept_or_refused() {
+    let batch = family();
+    batch.zipllm(&[]).expect(0);
+    let original = model(&batch, "lab/tune");
+    batch.restore("lab/tune", "out", &[]).expect(0);
+
+    // The right content is kept, and only what is missing is written; a stranger stays.
+    fs::remove_file(batch.path("out/sub/card.md")).unwrap();
+    fs::write(batch.path("out/own.txt"), "mine").unwrap();
+    let report = batch
+        .restore("lab/tune", "out", &["--json"])
+        .expect(0)
+        .json();
+    assert_eq!(
+        (&report["files_kept"], &report["bytes_written"]),
+        (&json!(1), &json!(4))
+    );
+    assert_eq!(fs::read(batch.path("out/own.txt")).unwrap(), b"mine");
+    fs::remove_file(batch.path("out/own.txt")).unwrap();
+    assert_same(&original, &tree(&batch.path("out")), "restored again");
+
+    // Other content is refused before anything is written, and replaced with --force.
+    fs::write(batch.path("out/sub/card.md"), "edited by hand").unwrap();
+    fs::remove_file(batch.path("out/model.safetensors")).unwrap();
+    let before = tree(&batch.path("out"));
+    batch
+        .restore("lab/tune", "out", &[])
+        .expect(1)
+        .says(&["out/sub/card.md", "--force"]);
+    assert_same(&before, &tree(&batch.path("out")), "refused");
+    batch.restore("lab/tune", "out", &["--force"]).expect(0);
+    assert_same(&original, &tree(&batch.path("out")), "forced");
+
+    // A directory in the way is refused in any case.
+    fs::remove_file(batch.path("out/sub/card.md")).unwrap();
+    fs::create_dir(batch.path("out/sub/card.md")).unwrap();
+    for flags in [&[][..], &["--force"]] {
+        batch
+            .restore("lab/tune", "out", flags)
+            .expect(1)
+            .says(&["out/sub/card.md: a directory is in the way"]);
+    }
+    fs::write(batch.path("file"), "x").unwrap();
+    batch
+        .restore("lab/tune", "file", &[])
+        .expect(1)
+        .says(&["file"]);
+}
+
+#[test]
+fn restore_writes_through_no_link() {
+    let batch = family();
+    batch.zipllm(&[]).expect(0);
+    let original = model(&batch, "lab/tune");
+    for (link, flags, code) in [
+        ("sub", &[][..], 1),
+        ("sub", &["--force"], 1),
+        ("sub/card.md", &[], 1),
+        ("sub/card.md", &["--force"], 0),
+        ("model.safetensors", &["--force"], 0),
+    ] {
+        for target in ["victim", "victim/file", "victim/new"] {
+            fs::create_dir_all(batch.path("victim")).unwrap();
+            fs::write(batch.path("victim/file"), "precious").unwrap();
+            let before = tree(&batch.path("victim"));
+            let place = batch.path("out").join(link);
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            symlink(batch.path(target), &place).unwrap();
+            batch
+                .restore("lab/tune", "out", flags)
+                .expect(code)
+                .says(if code == 0 { &[] } else { &["out/sub"] });
+            assert_same(&before, &tree(&batch.path("victim")), link);
+            if code == 0 {
+                assert!(!place.is_symlink());
+                assert_same(&original, &tree(&batch.path("out")), link);
+            }
+            fs::remove_dir_all(batch.path("out")).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_programs_work_from_any_directory() {
+    let batch = family();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let run = |program: &str, args: &[&str], config: &Path| {
+        Run::of(
+            Command::new(program)
+                .current_dir(elsewhere.path())
+                .arg(config)
+                .args(args),
+        )
+        .expect(0)
+    };
+    run(ZIPLLM, &[], &batch.path("config.json"));
+    run(
+        RESTORE,
+        &["lab/tune", "a/b/out"],
+        &batch.path("config.json"),
+    );
+    assert_same(
+        &model(&batch, "lab/tune"),
+        &tree(&elsewhere.path().join("a/b/out")),
+        "restored to a relative path",
+    );
+    assert!(batch.path("store/zipllm.json").exists());
+}
+
+#[test]
+fn a_summary_is_printed_and_control_characters_are_not() {
+    let batch = Batch::new(&["lab/a"]);
+    batch.file("lab/a/red\u{1b}[31m.safetensors", "not one");
+    let run = batch.zipllm(&[]).expect(0).says(&["red"]);
+    assert!(!run.stderr.contains('\u{1b}'));
+    for text in [
+        "stored, version 1",
+        "saved by file dedup",
+        "the store holds 1 models",
+    ] {
+        assert!(run.stdout.contains(text), "{}", run.stdout);
+    }
+    let run = batch.zipllm(&[]).expect(0);
+    assert!(run.stdout.contains("already stored"), "{}", run.stdout);
+    batch.assert_restores("lab/a", &model(&batch, "lab/a"));
+}
+
+/// `cargo test` builds the examples beside the programs; `cargo test --test cli` alone does not.
+#[test]
+fn the_example_of_the_library_restores_a_model() {
+    let batch = family();
+    batch.zipllm(&[]).expect(0);
+    let example = Path::new(RESTORE)
+        .with_file_name("examples")
+        .join("restore_example");
+    let run = |model: &str, out: &str| {
+        Run::of(
+            Command::new(&example)
+                .arg(batch.path("store"))
+                .arg(model)
+                .arg(batch.path(out)),
+        )
+    };
+    let restored = run("lab/tune", "out").expect(0).silent();
+    assert_eq!(restored.stdout, "restored 2 files of lab/tune version 1\n");
+    assert_same(
+        &model(&batch, "lab/tune"),
+        &tree(&batch.path("out")),
+        "restored",
+    );
+    run("lab/tume", "none")
+        .expect(1)
+        .says(&["did you mean lab/tune"]);
+}

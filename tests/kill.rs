@@ -1,0 +1,252 @@
+//! kill -9 at random moments: what was stored stays, what was not is stored by the next run, nothing is left over.
+//!
+//! `ZIPLLM_KILLS=1000` makes a soak of it; `ZIPLLM_SEED` repeats another run's moments as far as the machine lets it.
+
+#[path = "common/batch.rs"]
+mod batch;
+#[path = "common/tensors.rs"]
+mod tensors;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use batch::{Batch, RESTORE, Tree, ZIPLLM, names, tree};
+use serde_json::json;
+use tensors::{noise, safetensors, tuned, weights};
+
+const IDS: [&str; 4] = ["lab/base", "lab/tune", "lab/head", "lab/next"];
+/// More than are made durable at a time, so that a model can be stored in part.
+const SMALL_TENSORS: usize = 270;
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
+/// Numbers below a bound, from a seed.
+struct Moments(std::vec::IntoIter<u8>);
+
+impl Moments {
+    fn new(seed: u64) -> Self {
+        Self(noise(seed, 8 << 20).into_iter())
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        let bytes: Vec<u8> = self.0.by_ref().take(8).collect();
+        u64::from_le_bytes(bytes.try_into().unwrap()) % bound.max(1)
+    }
+}
+
+/// A base with many tensors, fine-tunes of some of them, and a fine-tune of a fine-tune.
+fn family() -> Batch {
+    let batch = Batch::in_memory(&IDS);
+    let mut base: Vec<_> = (0..SMALL_TENSORS as u64)
+        .map(|seed| weights(seed, 200))
+        .collect();
+    base.push(weights(1000, 500_000));
+    write(&batch, IDS[0], &base);
+    let tune_from = |values: &[Vec<u8>], first: usize, seed: u64| {
+        let (same, changed) = values.split_at(first);
+        let changed = changed.iter().map(|values| tuned(values, seed));
+        same.iter().cloned().chain(changed).collect::<Vec<_>>()
+    };
+    let tune = tune_from(&base, SMALL_TENSORS - 40, 3);
+    write(&batch, IDS[1], &tune);
+    write(&batch, IDS[2], &tune_from(&base, SMALL_TENSORS - 5, 4));
+    write(&batch, IDS[3], &tune_from(&tune, SMALL_TENSORS - 20, 5));
+    batch.bases(&json!({IDS[0]: [IDS[1], IDS[2]], IDS[1]: [IDS[3]]}));
+    batch
+}
+
+/// The microseconds of the fastest of a few runs.
+fn fastest(mut run: impl FnMut()) -> u64 {
+    let mut time = || {
+        let begun = Instant::now();
+        run();
+        u64::try_from(begun.elapsed().as_micros()).unwrap()
+    };
+    (0..3).map(|_| time()).min().unwrap()
+}
+
+fn write(batch: &Batch, id: &str, values: &[Vec<u8>]) {
+    let named: Vec<_> = values
+        .iter()
+        .enumerate()
+        .map(|(number, values)| {
+            (
+                format!("layer.{number:03}"),
+                [values.len() as u64 / 2],
+                values,
+            )
+        })
+        .collect();
+    let tensors: Vec<_> = named
+        .iter()
+        .map(|(name, shape, values)| (name.as_str(), "BF16", &shape[..], values.as_slice()))
+        .collect();
+    batch.file(&format!("{id}/model.safetensors"), safetensors(&tensors));
+    batch.file(&format!("{id}/card.md"), id);
+    fs::create_dir_all(batch.path("models").join(id).join("empty")).unwrap();
+}
+
+/// Starts a program and kills it after a while; false if it had ended by itself.
+fn kill_after(command: &mut Command, moment: Duration) -> bool {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(moment);
+    child.kill().unwrap();
+    let output = child.wait_with_output().unwrap();
+    if let Some(code) = output.status.code() {
+        assert_eq!(code, 0, "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    output.status.code().is_none()
+}
+
+fn committed(batch: &Batch) -> BTreeSet<String> {
+    let directory = batch.path("store/models");
+    let versions = names(&directory).into_iter().flat_map(|model| {
+        names(&directory.join(&model))
+            .into_iter()
+            .map(move |file| format!("{model}/{file}"))
+    });
+    versions.collect()
+}
+
+/// In what state kills left the store.
+#[derive(Debug, Default)]
+struct Seen {
+    kills: u64,
+    rounds: u64,
+    no_store: u64,
+    temps: u64,
+    dirty: u64,
+    some_models: u64,
+    objects_without_manifest: u64,
+}
+
+impl Seen {
+    fn note(&mut self, batch: &Batch) {
+        let store = batch.path("store");
+        let models = names(&store.join("models")).len();
+        self.kills += 1;
+        self.no_store += u64::from(!store.join("zipllm.json").exists());
+        self.temps += u64::from(!names(&store.join("tmp")).is_empty());
+        self.dirty += u64::from(store.join("index/dirty").exists());
+        self.some_models += u64::from((1..IDS.len()).contains(&models));
+        self.objects_without_manifest +=
+            u64::from(models == 0 && !names(&store.join("objects")).is_empty());
+    }
+}
+
+fn assert_all_restore(batch: &Batch, originals: &[Tree]) {
+    for (id, original) in IDS.iter().zip(originals) {
+        batch.assert_restores(id, original);
+    }
+}
+
+#[test]
+fn no_kill_loses_a_model() {
+    let (kills, seed) = (number("ZIPLLM_KILLS", 50), number("ZIPLLM_SEED", 1));
+    println!("seed {seed}");
+    let mut moments = Moments::new(seed);
+    let batch = family();
+    let originals: Vec<_> = IDS
+        .iter()
+        .map(|id| tree(&batch.path("models").join(id)))
+        .collect();
+    let whole_run = fastest(|| {
+        let _ = fs::remove_dir_all(batch.path("store"));
+        batch.zipllm(&[]).expect(0);
+    });
+    let undisturbed = batch.stored();
+
+    let mut seen = Seen::default();
+    while seen.kills < kills {
+        seen.rounds += 1;
+        fs::remove_dir_all(batch.path("store")).unwrap();
+        // A few kills in a row, then a run to the end; the moments are spread over a whole run.
+        for _ in 0..=moments.below(4) {
+            let before = committed(&batch);
+            let moment = Duration::from_micros(moments.below(whole_run));
+            let mut program = Command::new(ZIPLLM);
+            if kill_after(program.arg(batch.path("config.json")), moment) {
+                seen.note(&batch);
+            }
+            let after = committed(&batch);
+            assert!(before.is_subset(&after), "{before:?} became {after:?}");
+            // What the store lists can be read, before any other writer has touched it.
+            for (id, original) in IDS.iter().zip(&originals) {
+                let listed = after.contains(&format!("{}/000001.json", id.replace('/', "--")));
+                if listed && moments.below(4) == 0 {
+                    batch.assert_restores(id, original);
+                }
+            }
+            if batch.path("store/zipllm.json").exists() && moments.below(4) == 0 {
+                batch.check().expect(0);
+            }
+        }
+        batch.zipllm(&[]).expect(0).silent();
+        batch.assert_clean();
+        assert_all_restore(&batch, &originals);
+        assert_eq!(committed(&batch).len(), IDS.len());
+        // What was written before a kill was used: no byte is stored otherwise than without kills.
+        batch::assert_same(&undisturbed, &batch.stored(), "after kills");
+    }
+    println!("{seen:?}, a whole run takes {whole_run} us");
+    assert!(
+        seen.temps > 0 && seen.some_models > 0,
+        "no kill hit: {seen:?}"
+    );
+}
+
+/// A killed restore leaves whole files and files that say that they are not.
+#[test]
+fn a_killed_restore_leaves_no_wrong_file() {
+    let (kills, seed) = (number("ZIPLLM_KILLS", 50) / 5, number("ZIPLLM_SEED", 1));
+    let mut moments = Moments::new(seed + 1);
+    let batch = family();
+    let original = tree(&batch.path("models").join(IDS[3]));
+    batch.zipllm(&[]).expect(0);
+    let whole_run = fastest(|| {
+        let _ = fs::remove_dir_all(batch.path("out"));
+        batch.restore(IDS[3], "out", &[]).expect(0);
+    });
+    let mut done = 0;
+    for _ in 0..20 * kills {
+        fs::remove_dir_all(batch.path("out")).unwrap();
+        let mut program = Command::new(RESTORE);
+        let command = program
+            .arg(batch.path("config.json"))
+            .arg(IDS[3])
+            .arg(batch.path("out"));
+        let killed = kill_after(command, Duration::from_micros(moments.below(whole_run)));
+        fs::create_dir_all(batch.path("out")).unwrap();
+        for (path, entry) in tree(&batch.path("out")) {
+            assert!(
+                is_part(&path) || original.get(&path) == Some(&entry),
+                "{} is wrong",
+                path.display()
+            );
+        }
+        batch.restore(IDS[3], "out", &[]).expect(0);
+        let mut restored = tree(&batch.path("out"));
+        restored.retain(|path, _| !is_part(path));
+        batch::assert_same(&original, &restored, "restored again");
+        done += u64::from(killed);
+        if done == kills {
+            break;
+        }
+    }
+    println!("{done} kills of a restore, which takes {whole_run} us");
+    assert!(done > 0);
+}
+
+fn is_part(path: &Path) -> bool {
+    path.file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .starts_with(".zipllm-")
+}
