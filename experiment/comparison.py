@@ -51,7 +51,8 @@ def markdown(sessions: list[pd.DataFrame], labels: dict[str, str]) -> str:
         first = runs.iloc[0]
         text += (
             f"**{first['label']}**: {first['models']} models, {first['original_bytes'] / 1e9:.3f} GB; "
-            f"{first['machine']}, {first['threads']} threads, {runs['repeat'].max()} runs, {first['session'][:10]}\n\n"
+            f"{first['machine']}, {first['threads']} threads, "
+            f"{runs['repeat'].max()} run(s), {first['session'][:10]}\n\n"
             "| method | stored | data reduction | ingest, GB/s | restore, GB/s | peak memory, MiB | exact |\n"
             "|---|---|---|---|---|---|---|\n"
         )
@@ -59,8 +60,9 @@ def markdown(sessions: list[pd.DataFrame], labels: dict[str, str]) -> str:
             rows = runs[runs["method"] == method]
             memory = " / ".join(f"{rows[f'{a}_peak_memory_bytes'].max() / MIB:.0f}" for a in ("ingest", "restore"))
             share = rows["stored_bytes"].median() / first["original_bytes"]
+            saved = round(100 * (1 - share), 1) + 0.0  # never -0.0
             text += (
-                f"| {labels[method]} | {share:.4f} | {100 * (1 - share):.1f} % | {spread(rows['ingest'])} "
+                f"| {labels[method]} | {share:.4f} | {saved:.1f} % | {spread(rows['ingest'])} "
                 f"| {spread(rows['restore'])} | {memory} | {'yes' if rows['exact'].all() else '**NO**'} |\n"
             )
         text += "\n"
