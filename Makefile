@@ -7,10 +7,10 @@ MODELS ?=
 WORK ?= target/whole_job
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-full lint bench measure
+.PHONY: help build demo test rust-test python-test test-full lint bench measure compare
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the binaries and examples, optimised
 	$(CARGO) build --release --locked --bins --examples
@@ -18,19 +18,40 @@ build: ## build the binaries and examples, optimised
 demo: build ## store and restore a small family in target/demo, compare every byte
 	./target/release/examples/demo --dir $(DEMO_DIR)
 
-test: ## run all tests
+test: rust-test python-test ## run all tests
+
+rust-test: ## run the tests of the crate
 	$(CARGO) test --locked
 
-test-full: ## run all tests, the slow ones and those of NEON (by qemu) too
-	$(CARGO) test --locked -- --include-ignored
+# The scripts are tested with the programs that `cargo test` built.
+python-test: .venv/installed rust-test ## run the tests of the scripts, in a virtual environment in .venv
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	ZIPLLM_BIN_DIR=$(CURDIR)/target/debug .venv/bin/pytest
+
+.venv/installed: requirements.txt requirements-dev.txt
+	python3 -m venv .venv
+	.venv/bin/pip install --quiet --requirement requirements-dev.txt
+	touch $@
+
+test-full: test ## run all tests, and those of NEON by qemu
 	tools/test_neon.sh
 
 lint: ## check formatting and clippy; warnings are errors
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --bins --no-default-features -- -D warnings
+	$(CARGO) fmt --check --manifest-path experiment/fastcdc_exp/Cargo.toml
 
 bench: ## run the benchmarks of kernels and codecs
 	$(CARGO) bench --locked
 
 measure: build ## time the whole job on the models in MODELS=DIR, against cp and zstd
 	./target/release/examples/whole_job --models-dir $(MODELS) --work-dir $(WORK) --out target/whole_job.json
+
+# LABEL names the family in the table; run once a family, the figure shows all that were run.
+CONFIG ?= config.json
+LABEL ?= models
+compare: build .venv/installed ## compare all methods on the models of CONFIG=FILE (installs torch)
+	.venv/bin/pip install --quiet --requirement requirements-compare.txt
+	.venv/bin/python experiment/compare.py --config $(CONFIG) --label $(LABEL) --figure docs/data_reduction_ratio_vs_throughput.png

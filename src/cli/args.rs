@@ -35,6 +35,9 @@ pub enum ZipllmCommand {
     Recode(RecodeArgs),
     /// Checks that the store is whole; exit code 3 if it is not
     Check(CheckArgs),
+    /// Fetches the listed models that are not there from the Hugging Face Hub
+    #[cfg(feature = "hub")]
+    Download(super::commands::download::DownloadArgs),
 }
 
 /// `zipllm CONFIG`.
@@ -46,6 +49,10 @@ pub struct CompressArgs {
     /// Store a new version of a model even if it lacks files that the stored one has
     #[arg(long)]
     pub accept_missing: bool,
+    /// Fetch the models that are neither there nor stored from the Hugging Face Hub, each before it is stored
+    #[cfg(feature = "hub")]
+    #[arg(long)]
+    pub download: bool,
     /// Worker threads, in place of the config's
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,

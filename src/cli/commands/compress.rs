@@ -20,6 +20,10 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let list = config.model_list()?;
     let map = config.base_map(&list.models)?;
     let planned = map.order(&list.models);
+    #[cfg(feature = "hub")]
+    if args.download {
+        super::download::make_model_dir(&config)?;
+    }
     config.check_inputs(planned.iter().map(|planned| &planned.id))?;
     let mut warnings = [list.warnings, map.warnings().to_vec()].concat();
     let unlisted = planned.iter().filter(|planned| planned.unlisted);
@@ -41,13 +45,22 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         optional,
         ..ingest::Options::default()
     };
-    let mut report = ingest::run(
-        &jobs,
-        &config.model_dir,
-        &config.storage_dir,
-        &options,
-        &Bar::default(),
-    )?;
+    #[cfg(feature = "hub")]
+    let fetched = args
+        .download
+        .then(|| super::download::fetch_and_store(&config, &jobs, &options));
+    #[cfg(not(feature = "hub"))]
+    let fetched: Option<anyhow::Result<IngestReport>> = None;
+    let mut report = match fetched {
+        Some(report) => report?,
+        None => ingest::run(
+            &jobs,
+            &config.model_dir,
+            &config.storage_dir,
+            &options,
+            &Bar::default(),
+        )?,
+    };
     warnings.extend(tell_unlisted(&report, &options.optional));
     report.warnings.splice(0..0, warnings);
     tell_problems(&report);

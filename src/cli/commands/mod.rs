@@ -2,6 +2,8 @@
 
 mod check;
 mod compress;
+#[cfg(feature = "hub")]
+pub mod download;
 mod recode;
 pub mod restore;
 
@@ -17,6 +19,8 @@ use super::terminal::{escape, peak_memory};
 pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
     match args.command {
         Some(ZipllmCommand::Check(args)) => check::run(&args),
+        #[cfg(feature = "hub")]
+        Some(ZipllmCommand::Download(args)) => download::run(args),
         Some(ZipllmCommand::Recode(args)) => recode::run(&args),
         None => compress::run(&args.compress),
     }

@@ -1,0 +1,59 @@
+//! `HubError`: why a model could not be fetched, in words that say what to do.
+
+use crate::error::Error;
+
+/// Why a model could not be fetched. The messages do not name the model; the caller does.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// The model is gated, and the token's account has no access.
+    #[error(
+        "access to it is restricted: accept its terms on the hub, then set HF_TOKEN to a token of that account"
+    )]
+    Gated,
+    /// The hub does not know the token.
+    #[error("the hub refuses the token: check HF_TOKEN")]
+    Token,
+    /// There is no such model, or the token's account may not see it.
+    #[error(
+        "the hub has no such model, or it is private: check the name, and HF_TOKEN if it is private"
+    )]
+    NoModel,
+    /// The model has no such branch, tag or commit.
+    #[error("it has no revision {0:?}")]
+    NoRevision(String),
+    /// The hub, or the place of its large files, cannot be reached.
+    #[error("{endpoint} cannot be reached ({reason}): check the network and HF_ENDPOINT")]
+    Unreachable {
+        /// The hub's address.
+        endpoint: String,
+        /// What the connection said.
+        reason: String,
+    },
+    /// The hub limits the number of requests.
+    #[error("the hub answers that there were too many requests: try again later, or set HF_TOKEN")]
+    TooManyRequests,
+    /// The hub failed.
+    #[error("the hub has a fault of its own (HTTP {0}): try again later")]
+    Server(u16),
+    /// The hub answered something that is not understood.
+    #[error("the hub's answer is not understood: {0}")]
+    Answer(String),
+    /// The hub lists a file that cannot be written below the model's directory.
+    #[error("the hub lists a file that is refused: {0}")]
+    FileName(Error),
+    /// No file is left by the patterns.
+    #[error("it has no file that the patterns let through")]
+    NoFiles,
+    /// A file's bytes are not those that the hub promised.
+    #[error("{path}: the bytes received do not have the {what} that the hub gives: try again")]
+    Damaged {
+        /// The file's path in the model.
+        path: String,
+        /// "size" or the digest's name.
+        what: &'static str,
+    },
+    /// The local disk failed.
+    #[error(transparent)]
+    Local(#[from] Error),
+}

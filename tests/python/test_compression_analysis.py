@@ -1,0 +1,61 @@
+"""analysis/compression_throughput_analysis.py by its command line, with stand-ins for the programs."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from conftest import Run
+from fake_programs import write_fakes
+from tiny_family import BASE, TUNES
+
+SCRIPT = "analysis/compression_throughput_analysis.py"
+
+
+def test_measures_and_draws(family: Path, run: Run, tmp_path: Path) -> None:
+    options = ["--bin-dir", write_fakes(tmp_path / "bin"), "--threads", "1,4", "--repeat", 2]
+    result = run(SCRIPT, family / BASE, family / TUNES[0], *options, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    with (tmp_path / "bitx_throughput.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 4 and {line["exact"] for line in lines} == {"True"}
+    assert float(lines[0]["compress_gigabytes_per_second"]) == pytest.approx(1 / 2.01)
+    assert float(lines[1]["decompress_gigabytes_per_second"]) == pytest.approx(1 / 0.26)
+    assert (tmp_path / "bitx_throughput.png").stat().st_size > 10_000
+    assert "0.2500" in result.stdout
+
+
+def test_without_decompression(family: Path, run: Run, tmp_path: Path) -> None:
+    options = ["--bin-dir", write_fakes(tmp_path / "bin"), "--no-decompress", "--output", tmp_path / "sub" / "x"]
+    result = run(SCRIPT, family / BASE, family / TUNES[0], *options, "--repeat", 1)
+    assert result.returncode == 0, result.stderr
+    assert "decompress" not in (tmp_path / "sub" / "x.csv").read_text()
+    assert (tmp_path / "sub" / "x.png").exists()
+
+
+def test_inexact_output_is_an_error(family: Path, run: Run, tmp_path: Path) -> None:
+    inexact = tmp_path / "inexact"
+    inexact.mkdir()
+    (inexact / "model.safetensors").write_bytes((family / BASE / "model.safetensors").read_bytes())
+    result = run(SCRIPT, family / BASE, inexact, "--bin-dir", write_fakes(tmp_path / "bin"), cwd=tmp_path)
+    assert result.returncode == 1 and "NOT give the same bytes" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("base", "options", "code", "message"),
+    [
+        ("absent", [], 2, "absent: not a directory"),
+        (".", [], 2, "has no safetensors file"),
+        (None, ["--threads", "1,0"], 2, "at least 1"),
+        (None, ["--threads", "1;4"], 2, "invalid"),
+        (None, ["--repeat", "0"], 2, "at least 1"),
+        (None, ["--bin-dir", "nowhere"], 1, "cargo build --release --example benchmark_bitx"),
+    ],
+)
+def test_refusals(
+    base: str | None, options: list[str], code: int, message: str, family: Path, run: Run, tmp_path: Path
+) -> None:
+    result = run(SCRIPT, base or family / BASE, family / TUNES[0], *options, cwd=tmp_path)
+    assert result.returncode == code and message in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr
