@@ -357,7 +357,7 @@ def missing_program(name: str, bin_dir: Path | None) -> str:
 # zipllm
 
 
-def ingest_zipllm(task: Task) -> None:
+def ingest_zipllm(task: Task, codec: str = "auto") -> None:
     """Stores the family with zipllm, as its user would."""
     family = json.loads((task.source.parent / FAMILY).read_text())
     task.target.mkdir()
@@ -372,10 +372,16 @@ def ingest_zipllm(task: Task) -> None:
         "models_to_process": "./models.txt",
         "base_ft_path": "./base_ft.json",
         "threads": task.threads,
+        "codec": codec,
     }
     (task.target / "config.json").write_text(json.dumps(settings))
     (task.target / FAMILY).write_text(json.dumps(family))
     run([find_program("zipllm", task.bin_dir), task.target / "config.json", "--json"])
+
+
+def ingest_zipllm_bitx(task: Task) -> None:
+    """Stores the family with zipllm and the codecs of BitX."""
+    ingest_zipllm(task, "bitx")
 
 
 def restore_zipllm(task: Task) -> None:
@@ -398,6 +404,7 @@ METHODS: dict[str, Method] = {
     "zipnn": Method("ZipNN", ingest_zipnn, restore_zipnn, missing_zipnn),
     "lmzip": Method("lmzip", ingest_lmzip, restore_lmzip, missing_lmzip),
     "bitx": Method("BitX (file against base)", ingest_bitx, restore_bitx, missing_bitx),
+    "zipllm-bitx": Method("zipllm, codec BitX", ingest_zipllm_bitx, restore_zipllm, missing_zipllm),
     "zipllm": Method("zipllm", ingest_zipllm, restore_zipllm, missing_zipllm),
 }
 

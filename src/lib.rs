@@ -9,7 +9,7 @@
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
 //! | knowledge | [`object_reader`], [`object_writer`]: objects with their bases; [`pairing`]: which base; [`report`]: figures |
 //! | verbs | [`ingest`], [`restore`], [`check`], [`recode`] |
-//! | shell | [`config`], [`cli`], `hub` (a feature): models from the Hugging Face Hub |
+//! | shell | [`config`], [`cli`], [`hub`] (a feature): models from the Hugging Face Hub |
 
 pub mod check;
 pub mod checkpoint;
