@@ -190,33 +190,13 @@ impl StoreWriter {
         self.append_index(&pending)
     }
 
-    /// Syncs several files at a time: the file system then writes its journal once for many of them.
     fn sync_all(&mut self, pending: &mut [Pending]) -> Result<()> {
-        let share = pending.len().div_ceil(SYNC_THREADS).max(1);
-        let failed = std::thread::scope(|scope| {
-            let sync = |part: &'_ mut [Pending]| {
-                part.iter_mut().find_map(|object| {
-                    object
-                        .file
-                        .sync()
-                        .err()
-                        .map(|error| (error, object.temp.clone()))
-                })
-            };
-            let workers: Vec<_> = pending
-                .chunks_mut(share)
-                .map(|part| scope.spawn(move || sync(part)))
-                .collect();
-            workers.into_iter().find_map(|worker| {
-                worker.join().unwrap_or_else(|_| {
-                    Some((io::Error::other("a thread panicked"), PathBuf::new()))
-                })
-            })
+        let failed = sync_several(pending, |object| {
+            (object.file.sync(), object.temp.as_path())
         });
-        match failed {
-            None => Ok(()),
-            Some((error, path)) => self.guard(Err(error), "sync", &path),
-        }
+        failed.map_or(Ok(()), |(error, path)| {
+            self.guard(Err(error), "sync", &path)
+        })
     }
 
     fn publish(&mut self, pending: &[Pending]) -> Result<()> {
@@ -234,7 +214,12 @@ impl StoreWriter {
             self.guard(renamed, "rename", &object.temp)?;
         }
         shards.insert(self.store.layout.objects());
-        shards.iter().try_for_each(|shard| self.sync_dir(shard))
+        let mut shards: Vec<_> = shards.into_iter().collect();
+        let disk = self.store.disk.clone();
+        let failed = sync_several(&mut shards, |shard| (disk.sync_dir(shard), shard.as_path()));
+        failed.map_or(Ok(()), |(error, path)| {
+            self.guard(Err(error), "sync", &path)
+        })
     }
 
     fn append_index(&mut self, pending: &[Pending]) -> Result<()> {
@@ -376,6 +361,31 @@ fn write_document(
         .map_err(Error::io("serialise", path))?;
     replace(disk, temp, path, &bytes)?;
     Ok(bytes.len() as u64)
+}
+
+/// Syncs several files or directories at a time: the file system then writes its journal once for many.
+///
+/// Returns an error, and the path that it is about, if there is one.
+fn sync_several<T: Send>(
+    items: &mut [T],
+    sync: impl Fn(&mut T) -> (io::Result<()>, &Path) + Sync,
+) -> Option<(io::Error, PathBuf)> {
+    let share = items.len().div_ceil(SYNC_THREADS).max(1);
+    let fault = |item: &mut T| match sync(item) {
+        (Ok(()), _) => None,
+        (Err(error), path) => Some((error, path.to_path_buf())),
+    };
+    let fault = &fault;
+    std::thread::scope(|scope| {
+        let parts = items.chunks_mut(share);
+        let workers: Vec<_> = parts
+            .map(|part| scope.spawn(move || part.iter_mut().find_map(fault)))
+            .collect();
+        workers.into_iter().find_map(|worker| {
+            let panicked = || (io::Error::other("a thread panicked"), PathBuf::new());
+            worker.join().unwrap_or_else(|_| Some(panicked()))
+        })
+    })
 }
 
 /// Writes a file whole: temp, sync, rename, sync of the directory.
