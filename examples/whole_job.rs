@@ -44,6 +44,9 @@ struct Arguments {
     /// Threads for zipllm, restore and zstd; 0 for all the machine has.
     #[arg(long, default_value_t = 0)]
     threads: u32,
+    /// The codecs that zipllm uses: auto or bitx.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "bitx"])]
+    codec: String,
     /// How often to measure everything.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
@@ -271,7 +274,7 @@ impl Bench {
     fn json(&self) -> Value {
         let jobs: Vec<Value> = self.jobs.iter().map(Job::json).collect();
         json!({
-            "models": self.names, "threads": self.arguments.threads, "repeat": self.arguments.repeat,
+            "models": self.names, "threads": self.arguments.threads, "codec": self.arguments.codec, "repeat": self.arguments.repeat,
             "machine_threads": std::thread::available_parallelism().map_or(1, usize::from),
             "stored_bytes": self.stored_bytes, "zstd_bytes": self.zstd_bytes, "jobs": jobs, "zipllm_report": self.report,
         })
@@ -382,10 +385,16 @@ fn write_settings(arguments: &Arguments, names: &[String]) -> Result<PathBuf> {
         }
     };
     let models: Vec<Model> = names.iter().map(model).collect();
-    Ok(family::write_batch(
+    let path = family::write_batch(
         &arguments.work_dir,
         &arguments.models_dir,
         arguments.threads,
         &models,
-    )?)
+    )?;
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&path)?)?;
+    if let Some(settings) = config.as_object_mut() {
+        settings.insert("codec".into(), json!(arguments.codec));
+    }
+    fs::write(&path, format!("{config:#}\n"))?;
+    Ok(path)
 }
