@@ -6,7 +6,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::object_reader::ObjectReader;
 use crate::report::Monitor;
@@ -95,7 +95,7 @@ impl Check<'_> {
         let manifests = self.manifests()?;
         self.references(&heads, &manifests);
         if options.read_data {
-            self.read_data(&heads, monitor);
+            self.read_data(&heads, monitor)?;
         }
         self.leftovers()?;
         self.attribute(&heads, &manifests);
@@ -111,15 +111,17 @@ impl Check<'_> {
                 .into_iter()
                 .map(|path| format!("{path}: not an object")),
         );
-        let opened: Vec<_> = names
-            .par_iter()
-            .map(|name| (*name, self.store.object(name)))
-            .collect();
+        // A file is closed as soon as its head is known: there may be more objects than descriptors.
+        let head = |name: &Hash| {
+            let object = self.store.object(name);
+            (*name, object.map(|object| Record::of(name, &object.frame)))
+        };
+        let opened: Vec<_> = names.par_iter().map(head).collect();
         let mut heads = Index::new();
-        for (name, object) in opened {
-            match object {
-                Ok(object) => drop(heads.insert(name, Record::of(&name, &object.frame))),
-                Err(error) => self.note(&name, &error),
+        for (name, record) in opened {
+            match record {
+                Ok(record) => drop(heads.insert(name, record)),
+                Err(error) => self.blame_object(&name, error)?,
             }
         }
         Ok(heads)
@@ -129,6 +131,15 @@ impl Check<'_> {
         self.damaged
             .entry(*name)
             .or_insert_with(|| error.to_string());
+    }
+
+    /// Notes an object as damaged; what is the system's fault and not the object's ends the check.
+    fn blame_object(&mut self, name: &Hash, error: Error) -> Result<()> {
+        if error.kind() == ErrorKind::Io {
+            return Err(error);
+        }
+        self.note(name, &error);
+        Ok(())
     }
 
     fn bases(&mut self, heads: &Index) {
@@ -233,24 +244,28 @@ impl Check<'_> {
     }
 
     /// Decodes and hashes every chunk of every object.
-    fn read_data(&mut self, heads: &Index, monitor: &dyn Monitor) {
+    fn read_data(&mut self, heads: &Index, monitor: &dyn Monitor) -> Result<()> {
         let reader = ObjectReader::new(self.store.clone());
         let objects: Vec<_> = heads.values().collect();
-        self.report.bytes_read = objects.iter().map(|record| record.raw_len).sum();
+        let bytes = objects.iter().map(|record| record.raw_len);
+        self.report.bytes_read = bytes.fold(0, u64::saturating_add);
+        monitor.begin("check", self.report.bytes_read);
         let check = |record: &&Record| {
             read_object(&reader, record, monitor)
                 .err()
                 .map(|error| (record.name, error))
         };
         let errors: Vec<_> = objects.par_iter().filter_map(check).collect();
+        monitor.end();
         for (name, error) in errors {
             // A base that is damaged is reported itself, with all that it hurts.
             let culprit = match &error {
                 Error::CorruptObject { name, .. } | Error::MissingObject { name } => *name,
                 _ => name,
             };
-            self.note(&culprit, &error);
+            self.blame_object(&culprit, error)?;
         }
+        Ok(())
     }
 
     fn leftovers(&mut self) -> Result<()> {

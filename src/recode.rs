@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::codec::select::Family;
 use crate::codec::{CodecId, EncodeOptions};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::object_reader::{ObjectReader, OpenObject};
 use crate::object_writer::{Digest, EncodedChunk, NewObject};
 use crate::report::Monitor;
@@ -92,10 +92,10 @@ pub fn run(
         reader: &reader,
         options,
     };
-    for record in index
-        .values()
-        .filter(|record| options.all || is_older(record, &options.encode))
-    {
+    let wanted = |record: &&Record| options.all || is_older(record, &options.encode);
+    let bytes = index.values().filter(wanted).map(|record| record.raw_len);
+    monitor.begin("recode", bytes.fold(0, u64::saturating_add));
+    for record in index.values().filter(wanted) {
         report.tried += 1;
         match job.recode(&mut writer, record) {
             Ok(Some(stored_len)) => {
@@ -103,11 +103,14 @@ pub fn run(
                 report.bytes_after -= record.stored_len - stored_len;
             }
             Ok(None) => {}
-            Err(error) if writer.is_poisoned() => return Err(error),
+            Err(error) if writer.is_poisoned() || error.kind() == ErrorKind::Io => {
+                return Err(error);
+            }
             Err(error) => report.errors.push(error.to_string()),
         }
         monitor.advance(record.raw_len);
     }
+    monitor.end();
     writer.close()?;
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)

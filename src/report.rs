@@ -7,8 +7,8 @@ use crate::name::ModelId;
 
 /// Follows a run's progress; every method may be called from any thread.
 pub trait Monitor: Sync {
-    /// A model's bytes are about to be worked on.
-    fn begin(&self, _model: &ModelId, _bytes: u64) {}
+    /// The bytes of a model, or of all objects, are about to be worked on.
+    fn begin(&self, _what: &str, _bytes: u64) {}
     /// So many of them are done.
     fn advance(&self, _bytes: u64) {}
     /// The model is done, or given up.
@@ -184,19 +184,23 @@ pub struct RestoreReport {
     pub model: ModelId,
     /// Its version.
     pub version: u32,
-    /// Files written.
+    /// Files of the model.
     pub files: usize,
+    /// Files that were written, verified.
+    pub files_written: u64,
     /// Files that were there already with the right content.
     pub files_kept: usize,
     /// Bytes of all its files.
     pub bytes: u64,
+    /// Bytes of the files that were there already.
+    pub bytes_kept: u64,
     /// Bytes written.
     pub bytes_written: u64,
     /// Worker threads.
     pub threads: usize,
     /// Seconds of the whole run.
     pub seconds: f64,
-    /// Bytes of all files by seconds.
+    /// Bytes of the files that are right now by seconds.
     pub throughput_bytes_per_second: f64,
     /// What could not be restored, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]

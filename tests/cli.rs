@@ -695,3 +695,29 @@ fn the_example_of_the_library_restores_a_model() {
         .expect(1)
         .says(&["did you mean lab/tune"]);
 }
+
+/// More objects than open files, more files than open files, and nobody who reads the output.
+#[test]
+fn few_descriptors_and_a_closed_pipe_change_no_verdict() {
+    let batch = Batch::new(&["many/files"]);
+    for number in 0..600 {
+        batch.file(
+            &format!("many/files/{number}.txt"),
+            format!("file {number}"),
+        );
+    }
+    let shell = |command: &str| {
+        let line = format!("ulimit -n 400; {command}; echo \"code ${{PIPESTATUS[0]}}\" >&2");
+        let mut bash = Command::new("bash");
+        bash.current_dir(batch.path(".")).args(["-c", &line]);
+        Run::of(&mut bash)
+    };
+    let config = "config.json";
+    shell(&format!("{ZIPLLM} {config} > out.txt")).says(&["code 0"]);
+    shell(&format!("{ZIPLLM} check --read-data {config} > out.txt")).says(&["code 0"]);
+    shell(&format!("{RESTORE} {config} many/files out > out.txt")).says(&["code 0"]);
+    let object = batch::names(&batch.path("store/objects")).pop().unwrap();
+    let shard = batch.path("store/objects").join(object);
+    fs::remove_dir_all(shard).unwrap();
+    shell(&format!("{ZIPLLM} check {config} | true")).says(&["code 3"]);
+}

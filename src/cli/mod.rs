@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod limits;
 mod logging;
 mod progress;
 mod terminal;
@@ -41,6 +42,7 @@ fn main_with<A: Parser>(command: impl FnOnce(A) -> anyhow::Result<Outcome>) -> E
         Err(error) => return usage(&error),
     };
     logging::start();
+    limits::raise();
     ExitCode::from(match command(args) {
         Ok(Outcome::Done) => 0,
         Ok(Outcome::Failed) => 1,
@@ -61,20 +63,13 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// Prints an error and returns the exit code that it means.
 fn report(error: &anyhow::Error) -> u8 {
-    if is_broken_pipe(error) {
-        return 0;
-    }
-    let text = terminal::escape(&format!("{error:#}"));
-    let _ = writeln!(io::stderr(), "error: {text}");
-    match error.downcast_ref::<Error>() {
+    let ours = error.downcast_ref::<Error>();
+    // Our own errors name their cause themselves.
+    let text = ours.map_or_else(|| format!("{error:#}"), Error::to_string);
+    let _ = writeln!(io::stderr(), "error: {}", terminal::escape_line(&text));
+    match ours {
         Some(Error::Config { .. }) => 2,
         Some(error) if error.kind() == ErrorKind::Corrupt => 3,
         _ => 1,
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

@@ -6,7 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::terminal::escape;
-use crate::name::ModelId;
 use crate::report::Monitor;
 
 /// Shows one bar a model on stderr.
@@ -16,7 +15,7 @@ pub struct Bar(Mutex<Option<ProgressBar>>);
 const TEMPLATE: &str = "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
 
 impl Monitor for Bar {
-    fn begin(&self, model: &ModelId, bytes: u64) {
+    fn begin(&self, what: &str, bytes: u64) {
         if !io::stderr().is_terminal() {
             return;
         }
@@ -25,7 +24,7 @@ impl Monitor for Bar {
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_prefix(escape(model.as_str()));
+        bar.set_prefix(escape(what));
         *self.lock() = Some(bar);
     }
 

@@ -13,6 +13,11 @@ pub fn escape(text: &str) -> String {
     out
 }
 
+/// The same for what has to be one line: a name with a line end cannot pretend to be another line.
+pub fn escape_line(text: &str) -> String {
+    escape(text).replace('\n', "\\n")
+}
+
 /// Writes a number of bytes with three digits and a decimal unit (1 MB is 10^6 bytes).
 pub fn bytes(count: u64) -> String {
     #[allow(clippy::cast_precision_loss)]

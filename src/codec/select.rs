@@ -81,10 +81,14 @@ pub fn encode_chunk(
     if whole && (thorough || search.length() > raw.len() / 100 * 55) {
         search.attempt(alone, ws);
     }
-    let planes: &dyn Codec = if based { &BitX } else { &Solo };
-    let tried = planes.id() == delta.id() || planes.id() == alone.id();
-    if whole && !tried && (thorough || low_bytes_are_plain(view, raw)) {
-        search.attempt(planes, ws);
+    if whole && alone.id() == SoloRans.id() {
+        let plain = thorough || low_bytes_are_plain(view.dtype, raw) || sample_repeats(raw, ws);
+        if plain {
+            search.attempt(&Solo, ws);
+        }
+        if based && (plain || low_bytes_are_equal(view, raw)) {
+            search.attempt(&BitX, ws);
+        }
     }
     let poor = search.length() > raw.len() / 100 * 90;
     if !whole || poor && alone.id() != Zstd.id() && search.repeats(ws) {
@@ -93,36 +97,51 @@ pub fn encode_chunk(
     search.finish()
 }
 
-/// Elements looked at by [`low_bytes_are_plain`].
+/// Elements looked at of a chunk's lowest bytes.
 const SAMPLED: usize = 4096;
+/// Bytes in which repeats are looked for.
+const REPEATS_SAMPLE: usize = 1 << 16;
+
+/// The lowest bytes of some of the elements, evenly spread.
+fn low_bytes(size: usize, bytes: &[u8]) -> Vec<u8> {
+    let step = (bytes.len() / size / SAMPLED).max(1) * size;
+    bytes.iter().step_by(step).copied().collect()
+}
 
 /// Tells from a sample whether the lowest bytes of elements repeat themselves, as in floats that were widened from
-/// a shorter type: the coders of floats take them for noise, planes do not.
+/// a shorter type, or pruned: the coders of floats take them for noise, planes do not.
 ///
-/// Alone: less than 6.5 bits of entropy, by how often two of them are equal. With a base: wide elements that
-/// never differ there, for those of 16 bits hardly differ anyway.
-fn low_bytes_are_plain(view: &ChunkView<'_>, raw: &[u8]) -> bool {
-    let size = view.dtype.size();
-    let step = (raw.len() / size / SAMPLED).max(1) * size;
-    let low = |bytes: &'_ [u8]| bytes.iter().step_by(step).copied().collect::<Vec<u8>>();
-    let sample = low(raw);
-    match view.base {
-        Some(base) => size >= 4 && sample == low(base),
-        None if size == 1 => false,
-        None => {
-            let mut counts = [0u64; 256];
-            for byte in &sample {
-                counts
-                    .iter_mut()
-                    .skip(usize::from(*byte))
-                    .take(1)
-                    .for_each(|count| *count += 1);
-            }
-            let total = sample.len() as u64;
-            let equal = counts.iter().map(|count| count * count).sum::<u64>() - total;
-            equal * 90 > total * total.saturating_sub(1)
-        }
+/// The measure is less than 6.5 bits of entropy, by how often two of them are equal.
+fn low_bytes_are_plain(dtype: DType, raw: &[u8]) -> bool {
+    if dtype.size() == 1 {
+        return false;
     }
+    let sample = low_bytes(dtype.size(), raw);
+    let mut counts = [0u64; 256];
+    for byte in &sample {
+        let count = counts.get_mut(usize::from(*byte));
+        count.into_iter().for_each(|count| *count += 1);
+    }
+    let total = sample.len() as u64;
+    let equal = counts.iter().map(|count| count * count).sum::<u64>() - total;
+    equal * 90 > total * total.saturating_sub(1)
+}
+
+/// Tells from a sample whether wide elements never differ from the base's in their lowest byte; those of 16 bits
+/// hardly differ anyway.
+fn low_bytes_are_equal(view: &ChunkView<'_>, raw: &[u8]) -> bool {
+    let size = view.dtype.size();
+    let same = |base| low_bytes(size, raw) == low_bytes(size, base);
+    size >= 4 && view.base.is_some_and(same)
+}
+
+/// Tells from a sample whether the fastest zstd finds repeats, as of equal rows, which no coder of floats sees.
+fn sample_repeats(raw: &[u8], ws: &mut Workspace) -> bool {
+    let start = raw.len().saturating_sub(REPEATS_SAMPLE) / 2;
+    let sample = raw.get(start..).unwrap_or_default();
+    let sample = sample.get(..REPEATS_SAMPLE).unwrap_or(sample);
+    let length = ws.zstd.repeats_length(sample, &mut Vec::new());
+    length.is_some_and(|length| length < sample.len() / 10 * 9)
 }
 
 /// The best payload yet: what `out` holds from `start` on, or nothing while that is [`Raw`].

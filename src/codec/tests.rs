@@ -276,6 +276,54 @@ fn floats_widened_from_a_shorter_type_cost_what_the_shorter_ones_do() {
     }
 }
 
+/// What, its dtype, its base and its bytes.
+type Chunk<'a> = (&'a str, DType, Option<&'a [u8]>, &'a [u8]);
+
+#[test]
+fn no_family_is_much_worse_than_the_other() {
+    let mut ws = Workspace::default();
+    let row = weights(DType::Bf16, 768, 5);
+    let rows = row.repeat(100);
+    let mut pruned = weights(DType::Bf16, 1 << 16, 6);
+    pruned
+        .chunks_exact_mut(4)
+        .for_each(|pair| pair[..2].fill(0));
+    let widened: Vec<u8> = row.chunks(2).flat_map(|w| [0, 0, w[0], w[1]]).collect();
+    let native = weights(DType::F32, widened.len(), 7);
+    let unrelated = weights(DType::Bf16, rows.len(), 8);
+    let cases: [Chunk<'_>; 5] = [
+        ("equal rows", DType::Bf16, None, &rows),
+        (
+            "equal rows, another base",
+            DType::Bf16,
+            Some(&unrelated),
+            &rows,
+        ),
+        ("half of it pruned", DType::Bf16, None, &pruned),
+        (
+            "pruned, with a base",
+            DType::Bf16,
+            Some(&noise(1 << 16, 9)),
+            &pruned,
+        ),
+        (
+            "widened, the base is not",
+            DType::F32,
+            Some(&native),
+            &widened,
+        ),
+    ];
+    for (what, dtype, base, raw) in cases {
+        let planes = round_trip_with(Family::BitX, &view(dtype, base), raw, &mut ws)
+            .1
+            .len();
+        let auto = round_trip_with(Family::Auto, &view(dtype, base), raw, &mut ws)
+            .1
+            .len();
+        assert!(auto <= planes, "{what}: {auto} instead of {planes}");
+    }
+}
+
 /// One payload of each codec and mode, with what it decodes from.
 fn samples() -> Vec<(CodecId, DType, Vec<u8>, Vec<u8>)> {
     let mut ws = Workspace::default();
@@ -417,7 +465,7 @@ proptest! {
 
     #[test]
     fn any_payload_is_decoded_or_refused(
-        id in 0..4u8,
+        id in 0..6u8,
         dtype in select(DType::all().collect::<Vec<_>>()),
         payload in proptest::collection::vec(prop_oneof![any::<u8>(), 0..3u8], 0..100),
         length in 0..40usize,

@@ -83,7 +83,7 @@ pub fn fetch(
     }
     let job = Job::new(client, model, &remote, model_dir, monitor)?;
     let bytes = wanted.iter().map(|(_, file)| file.size).sum();
-    monitor.begin(model, bytes);
+    monitor.begin(model.as_str(), bytes);
     let result = job.fetch_all(&wanted, options.files_at_once);
     monitor.end();
     result?;
@@ -238,7 +238,7 @@ impl<'a> Job<'a> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => {
                     return Err(Failure {
-                        progress: position > start,
+                        progress: position > have,
                         ..broken(&error)
                     });
                 }
@@ -250,7 +250,7 @@ impl<'a> Job<'a> {
         }
         if position < file.size {
             return Err(Failure {
-                progress: position > start,
+                progress: position > have,
                 ..broken(&"the connection ended too early")
             });
         }

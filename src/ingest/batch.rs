@@ -26,8 +26,8 @@ pub struct Batch {
 pub struct HashedSpan {
     /// The file's index in the model.
     pub file_index: usize,
-    /// The file.
-    pub file: Arc<OpenFile>,
+    /// The file, where it has to be read again.
+    pub file: Option<Arc<OpenFile>>,
     /// Where the span lies in it.
     pub span: Span,
     /// Its name and chaining values.

@@ -15,6 +15,8 @@ use crate::source::{OpenFile, SourceFile};
 
 /// Bytes up to which spans are added to a batch.
 const BATCH_BYTES: u64 = 32 << 20;
+/// Files that a batch has parts of: each is open until it is read.
+const BATCH_FILES: usize = 32;
 /// Bytes read at a time of a span that is not kept.
 const WINDOW_BYTES: usize = 32 << 20;
 
@@ -94,10 +96,15 @@ impl<'a> Loader<'a> {
 
     /// Takes spans, across files, until the batch is full; one that is not kept is a batch of its own.
     fn pick(&mut self, batch: &mut Batch) -> Result<Vec<Picked>> {
-        let (mut picked, mut bytes) = (Vec::new(), 0);
+        let (mut picked, mut bytes) = (Vec::<Picked>::new(), 0);
         while let Some(next) = self.next_span(batch)? {
             let length = next.span.length;
-            if !picked.is_empty() && (length > MAX_KEPT || bytes + length > BATCH_BYTES) {
+            let first = picked
+                .first()
+                .map_or(next.file_index, |first| first.file_index);
+            let files = next.file_index - first + 1;
+            let full = bytes + length > BATCH_BYTES || files > BATCH_FILES;
+            if !picked.is_empty() && (length > MAX_KEPT || full) {
                 self.peeked = Some(next);
                 break;
             }
@@ -233,7 +240,7 @@ impl<'a> Loader<'a> {
 fn hashed(picked: &Picked, digest: Digest, kept: Option<Range<usize>>) -> HashedSpan {
     HashedSpan {
         file_index: picked.file_index,
-        file: picked.file.clone(),
+        file: kept.is_none().then(|| picked.file.clone()),
         span: picked.span.clone(),
         digest,
         kept,

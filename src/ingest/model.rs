@@ -41,7 +41,7 @@ pub fn ingest(
             return Ok(());
         }
     }
-    run.monitor.begin(&job.model, report.bytes);
+    run.monitor.begin(job.model.as_str(), report.bytes);
     let base_name = job.base.as_ref().map(ModelId::as_str);
     tracing::info!(model = %job.model, files = report.files, bytes = report.bytes, base = base_name, "storing");
     let mut manifest = draft(
@@ -195,7 +195,7 @@ fn base_tensors(store: &Store, job: &Job, report: &mut ModelReport) -> Result<Op
         Ok(Some(manifest)) => Ok(Some(BaseTensors::of(&manifest))),
         Ok(None) => {
             report.warnings.push(format!(
-                "its base {base} is neither on disk nor in the store; stored without a base"
+                "its base {base} is not in the store (not on disk either, or it failed before); stored without a base"
             ));
             Ok(None)
         }

@@ -43,10 +43,10 @@ pub struct Done {
 impl Planned {
     /// The object that `span` becomes.
     pub fn new(object: NewObject, span: &HashedSpan) -> Self {
-        let source = match &span.kept {
-            Some(range) => Source::Arena(range.clone()),
-            None => Source::File {
-                file: span.file.clone(),
+        let source = match &span.file {
+            None => Source::Arena(span.kept.clone().unwrap_or_default()),
+            Some(file) => Source::File {
+                file: file.clone(),
                 start: span.span.start,
             },
         };

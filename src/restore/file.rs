@@ -21,6 +21,8 @@ pub struct Context<'a> {
     pub force: bool,
     pub monitor: &'a dyn Monitor,
     pub errors: &'a Mutex<Vec<Error>>,
+    /// Files, and bytes of files, that got their names.
+    pub done: &'a (AtomicU64, AtomicU64),
 }
 
 struct Job<'a> {
@@ -146,7 +148,14 @@ impl<'a> Job<'a> {
             self.fail(error);
         }
         let failed = self.failed.load(Ordering::Relaxed);
-        tracing::info!(file = %self.entry.path, bytes = self.entry.size, failed, "done");
+        if !failed {
+            self.context.done.0.fetch_add(1, Ordering::Relaxed);
+            self.context
+                .done
+                .1
+                .fetch_add(self.entry.size, Ordering::Relaxed);
+        }
+        tracing::info!(file = ?self.entry.path.as_str(), bytes = self.entry.size, failed, "done");
         // Closes the file; one that has no name yet is removed.
         self.partial
             .lock()

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -151,7 +152,8 @@ pub fn run(
     let kept = pool.install(|| find_kept(&output, manifest, options.force))?;
     let reader = ObjectReader::new(store.clone());
     let errors = Mutex::new(Vec::new());
-    monitor.begin(&manifest.model, manifest.bytes);
+    let done = <(AtomicU64, AtomicU64)>::default();
+    monitor.begin(manifest.model.as_str(), manifest.bytes);
     let context = Context {
         output: &output,
         reader: &reader,
@@ -159,6 +161,7 @@ pub fn run(
         force: options.force,
         monitor,
         errors: &errors,
+        done: &done,
     };
     pool.in_place_scope_fifo(|scope| {
         for (index, entry) in manifest.files.iter().enumerate() {
@@ -177,7 +180,7 @@ pub fn run(
     monitor.end();
     let errors = errors.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok((
-        summarise(manifest, &kept, options.threads, start, &errors),
+        summarise(manifest, &kept, &done, options.threads, start, &errors),
         errors,
     ))
 }
@@ -200,25 +203,28 @@ fn find_kept(output: &OutputDir, manifest: &Manifest, force: bool) -> Result<BTr
 fn summarise(
     manifest: &Manifest,
     kept: &BTreeSet<usize>,
+    done: &(AtomicU64, AtomicU64),
     threads: usize,
     start: Instant,
     errors: &[Error],
 ) -> RestoreReport {
     let seconds = start.elapsed().as_secs_f64();
-    let kept_bytes: u64 = kept
+    let bytes_kept: u64 = kept
         .iter()
         .filter_map(|index| manifest.files.get(*index))
         .map(|file| file.size)
         .sum();
-    let (bytes, bytes_written) = (manifest.bytes, manifest.bytes - kept_bytes);
+    let bytes_written = done.1.load(Ordering::Relaxed);
     #[allow(clippy::cast_precision_loss)]
-    let throughput = bytes as f64 / seconds.max(1e-9);
+    let throughput = (bytes_kept + bytes_written) as f64 / seconds.max(1e-9);
     RestoreReport {
         model: manifest.model.clone(),
         version: manifest.version,
         files: manifest.files.len(),
+        files_written: done.0.load(Ordering::Relaxed),
         files_kept: kept.len(),
-        bytes,
+        bytes: manifest.bytes,
+        bytes_kept,
         bytes_written,
         threads,
         seconds,

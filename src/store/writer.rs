@@ -266,10 +266,17 @@ impl StoreWriter {
     }
 
     fn write_document(&mut self, path: &Path, value: &impl Serialize) -> Result<u64> {
+        let bytes = sealed::to_bytes(value)
+            .map_err(io::Error::from)
+            .map_err(Error::io("serialise", path))?;
+        if bytes.len() as u64 > sealed::MAX_BYTES {
+            let reason = "it would be longer than 64 MiB: the model has too many files and tensors";
+            return Err(Error::input(path, reason));
+        }
         let temp = self.next_temp();
-        let done = write_document(&*self.store.disk, &temp, path, value);
+        let done = replace(&*self.store.disk, &temp, path, &bytes);
         self.poisoned |= done.is_err();
-        done
+        done.map(|()| bytes.len() as u64)
     }
 
     fn mark_dirty(&mut self) -> Result<()> {
@@ -315,7 +322,12 @@ impl StoreWriter {
     /// Removes what an earlier writer left unfinished; this one holds the lock, so nobody is writing it.
     fn remove_temps(&mut self) -> Result<()> {
         let directory = self.store.layout.tmp();
-        for entry in self.store.list(&directory)? {
+        let files = self
+            .store
+            .list(&directory)?
+            .into_iter()
+            .filter(|entry| !entry.is_dir);
+        for entry in files {
             let path = directory.join(&entry.name);
             self.store
                 .disk
@@ -348,19 +360,6 @@ impl StoreWriter {
         self.poisoned |= result.is_err();
         result.map_err(Error::io(action, path))
     }
-}
-
-fn write_document(
-    disk: &dyn Disk,
-    temp: &Path,
-    path: &Path,
-    value: &impl Serialize,
-) -> Result<u64> {
-    let bytes = sealed::to_bytes(value)
-        .map_err(io::Error::from)
-        .map_err(Error::io("serialise", path))?;
-    replace(disk, temp, path, &bytes)?;
-    Ok(bytes.len() as u64)
 }
 
 /// Syncs several files or directories at a time: the file system then writes its journal once for many.

@@ -4,7 +4,7 @@ use crate::check::{self, CheckReport, Options};
 use crate::cli::Outcome;
 use crate::cli::args::CheckArgs;
 use crate::cli::progress::Bar;
-use crate::cli::terminal::{bytes, rate};
+use crate::cli::terminal::{bytes, escape_line, rate};
 use crate::config::Config;
 use crate::store::Store;
 
@@ -31,12 +31,12 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
 fn summary(report: &CheckReport, read_data: bool) -> String {
     let mut text = String::new();
     for warning in &report.warnings {
-        text += &format!("note: {warning}\n");
+        text += &format!("note: {}\n", escape_line(warning));
     }
     for damage in &report.damage {
-        text += &format!("damage: {}\n", damage.reason);
+        text += &format!("damage: {}\n", escape_line(&damage.reason));
         for file in &damage.hurts {
-            text += &format!("  cannot be restored: {file}\n");
+            text += &format!("  cannot be restored: {}\n", escape_line(file));
         }
     }
     let read = if read_data {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::Outcome;
 use super::args::{ZipllmArgs, ZipllmCommand};
-use super::terminal::{escape, peak_memory};
+use super::terminal::{escape, escape_line, peak_memory};
 
 /// Runs the `zipllm` program.
 pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
@@ -46,14 +46,17 @@ fn print_json(report: &impl Serialize) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// Prints text on stdout; names in it cannot steer the terminal.
+/// Prints text on stdout; names in it cannot steer the terminal. That nobody reads on is no failure.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(escape(text).as_bytes())?;
-    Ok(out.flush()?)
+    let written = out.write_all(escape(text).as_bytes());
+    match written.and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// Prints a line on stderr.
 fn tell(kind: &str, text: &str) {
-    let _ = writeln!(io::stderr(), "{kind}: {}", escape(text));
+    let _ = writeln!(io::stderr(), "{kind}: {}", escape_line(text));
 }

@@ -43,6 +43,7 @@ pub fn run(args: RestoreArgs) -> anyhow::Result<Outcome> {
 }
 
 fn summary(report: &RestoreReport, args: &RestoreArgs) -> String {
+    let right = report.bytes_kept + report.bytes_written;
     let kept = match report.files_kept {
         0 => String::new(),
         kept => format!(", {kept} of them there already"),
@@ -56,10 +57,10 @@ fn summary(report: &RestoreReport, args: &RestoreArgs) -> String {
         report.model,
         report.version,
         args.out.display(),
-        report.files,
-        bytes(report.bytes),
+        report.files_written + report.files_kept as u64,
+        bytes(right),
         report.seconds,
-        rate(report.bytes, report.seconds),
+        rate(right, report.seconds),
         report.threads,
     )
 }

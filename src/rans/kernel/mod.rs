@@ -19,10 +19,12 @@ pub(super) use scalar::{Relation, Word, load};
 pub enum Isa {
     /// Plain Rust; every machine has it and every other set is checked against it.
     Scalar,
-    /// AVX2.
+    /// AVX2; only [`Isa::detect`] makes it.
+    #[non_exhaustive]
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-512 F, BW, VL and VBMI.
+    /// AVX-512 F, BW, VL and VBMI; only [`Isa::detect`] makes it.
+    #[non_exhaustive]
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }

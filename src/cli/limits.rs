@@ -1,0 +1,15 @@
+//! The limit on open files, raised as far as the system lets us: a barrier syncs up to 256 new objects at once.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises the soft limit to the hard one; where that fails, things work as far as they do.
+pub fn raise() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+}
