@@ -309,7 +309,7 @@ fn a_base_that_is_nowhere_is_a_warning() {
     batch.bases(&json!({"lab/base": ["lab/tune"]}));
     let run = batch.zipllm(&["--json"]).expect(0).says(&[
         "warning: ",
-        "its base lab/base is neither on disk nor in the store",
+        "its base lab/base is not in the store",
     ]);
     let tune = run.json();
     let tune = about(&tune, "lab/tune");
