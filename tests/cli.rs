@@ -307,10 +307,10 @@ fn a_base_that_is_nowhere_is_a_warning() {
     fs::remove_dir_all(batch.path("models/lab/base")).unwrap();
     batch.list(&["lab/tune"]);
     batch.bases(&json!({"lab/base": ["lab/tune"]}));
-    let run = batch.zipllm(&["--json"]).expect(0).says(&[
-        "warning: ",
-        "its base lab/base is not in the store",
-    ]);
+    let run = batch
+        .zipllm(&["--json"])
+        .expect(0)
+        .says(&["warning: ", "its base lab/base is not in the store"]);
     let tune = run.json();
     let tune = about(&tune, "lab/tune");
     assert_eq!(
