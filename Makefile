@@ -5,6 +5,7 @@ DEMO_DIR ?= target/demo
 # For `make measure`: a directory of model directories, and where to work.
 MODELS ?=
 WORK ?= target/whole_job
+CODEC ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test rust-test python-test test-full lint bench measure compare
@@ -47,7 +48,7 @@ bench: ## run the benchmarks of kernels and codecs
 	$(CARGO) bench --locked
 
 measure: build ## time the whole job on the models in MODELS=DIR, against cp and zstd
-	./target/release/examples/whole_job --models-dir $(MODELS) --work-dir $(WORK) --out target/whole_job.json
+	./target/release/examples/whole_job --models-dir $(MODELS) --work-dir $(WORK) --codec $(CODEC) --out target/whole_job.json
 
 # LABEL names the family in the table; run once a family, the figure shows all that were run.
 CONFIG ?= config.json
