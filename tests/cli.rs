@@ -516,7 +516,10 @@ fn a_directory_that_is_no_store_is_not_written_to() {
 
     fs::remove_dir_all(batch.path("store")).unwrap();
     fs::write(batch.path("store"), "a file").unwrap();
-    batch.zipllm(&[]).expect(1).says(&["store"]);
+    batch
+        .zipllm(&[])
+        .expect(2)
+        .says(&["\"storage_dir\"", "is not a directory"]);
     assert_eq!(fs::read(batch.path("store")).unwrap(), b"a file");
 }
 

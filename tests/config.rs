@@ -234,6 +234,16 @@ fn the_store_and_the_models_keep_apart() {
         ("models", "models/org_a_b", within("org/a_b")),
         ("models", "models/models--org--a_b", within("org/a_b")),
         (
+            "models",
+            "list.txt",
+            Some("config.json: \"storage_dir\": list.txt is not a directory".to_owned()),
+        ),
+        (
+            "models",
+            "list.txt/a/b",
+            Some("config.json: \"storage_dir\": list.txt is not a directory".to_owned()),
+        ),
+        (
             "list.txt",
             "store",
             Some("config.json: \"model_dir\": list.txt is not a directory".to_owned()),

@@ -141,6 +141,11 @@ impl Config {
                 format!("{} is not a directory", self.model_dir.display()),
             ));
         }
+        let existing = self.storage_dir.ancestors().find(|path| path.exists());
+        if let Some(file) = existing.filter(|path| !path.is_dir()) {
+            let reason = format!("{} is not a directory", file.display());
+            return Err(self.fault("storage_dir", reason));
+        }
         let storage_dir = real_path(&self.storage_dir);
         if model_dir.starts_with(&storage_dir) {
             return Err(self.fault(
