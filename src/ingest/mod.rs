@@ -25,6 +25,7 @@ use crate::report::{IngestReport, ModelReport, Monitor, Savings, Status, StoreTo
 use crate::source::{ModelDir, locate};
 use crate::store::fs::{Disk, LocalDisk};
 use crate::store::{Store, StoreWriter};
+use crate::threads;
 
 /// One model to store.
 #[derive(Clone, Debug)]
@@ -84,15 +85,7 @@ pub fn run(
         .map(|job| locate(model_dir, &job.model))
         .collect();
     let writer = StoreWriter::open_on(options.disk.clone(), store_dir)?;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads.max(1))
-        .build()
-        .map_err(|error| {
-            Error::input(
-                store_dir,
-                format!("cannot start {} threads: {error}", options.threads),
-            )
-        })?;
+    let pool = threads::pool(options.threads, store_dir)?;
     let clashes = find_clashes(jobs, &located);
     let depended = writer
         .store()
