@@ -5,7 +5,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`], [`threads`] |
-//! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, in scalar code and SIMD |
+//! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, [`lowrank`]: prediction from a base and low-rank factors, in scalar code and SIMD |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
 //! | knowledge | [`object_reader`], [`object_writer`]: objects with their bases; [`pairing`]: which base; [`report`]: figures |
 //! | verbs | [`ingest`], [`restore`], [`check`], [`recode`] |
@@ -23,6 +23,7 @@ pub mod hash;
 pub mod hub;
 pub mod ingest;
 pub mod kernel;
+pub mod lowrank;
 pub mod name;
 pub mod nearest;
 pub mod object_reader;
