@@ -2,7 +2,12 @@
 //! `lowrank [--max] --generated` one for each generated merge. All on one thread.
 //!
 //! `stored` are the bytes of all tensors over the original ones, `delta` the same without prediction.
-#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, reason = "a program to measure with")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a program to measure with"
+)]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -56,15 +61,26 @@ impl Sums {
     }
 }
 
-/// Seconds of this thread.
+/// Seconds of all threads.
 fn seconds() -> f64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-fn measure(name: &str, effort: Effort, shape: &[usize], target: &[u8], base: &[u8], sums: &mut Sums) {
+fn measure(
+    name: &str,
+    effort: Effort,
+    shape: &[usize],
+    target: &[u8],
+    base: &[u8],
+    sums: &mut Sums,
+) {
     let isa = Isa::detect();
-    let row_len = if shape.len() > 1 { *shape.last().unwrap() as u64 } else { 0 };
+    let row_len = if shape.len() > 1 {
+        *shape.last().unwrap() as u64
+    } else {
+        0
+    };
     let elements = target.len() as u64 / 2;
     let mut scratch = Scratch::default();
     sums.bytes += target.len();
@@ -72,18 +88,29 @@ fn measure(name: &str, effort: Effort, shape: &[usize], target: &[u8], base: &[u
         return;
     }
     let set_rows = elements.checked_div(row_len).unwrap_or(0);
-    let shape = Shape { dtype: DType::Bf16, elements, row_len, set_rows };
+    let shape = Shape {
+        dtype: DType::Bf16,
+        elements,
+        row_len,
+        set_rows,
+    };
     let start = seconds();
     let fitted = lowrank::fit::fit(isa, effort, shape, &Pair { target, base }).unwrap();
     let fit = seconds() - start;
     sums.fit += fit;
     let columns = fitted.as_ref().map(|fitted| fitted.columns().to_bytes(isa));
     let (mut delta, mut stored) = (0, columns.as_ref().map_or(0, Vec::len));
-    let parsed = columns.map(|bytes| lowrank::Columns::parse(isa, DType::Bf16, elements, row_len, &bytes).unwrap());
+    let parsed =
+        columns.map(|bytes| lowrank::Columns::parse(isa, DType::Bf16, row_len, &bytes).unwrap());
     for (number, raw) in target.chunks(CHUNK).enumerate() {
         let base = &base[number * CHUNK..number * CHUNK + raw.len()];
         let first_element = (number * CHUNK / 2) as u64;
-        let chunk = Chunk { dtype: DType::Bf16, row_len, first_element, base: Some(base) };
+        let chunk = Chunk {
+            dtype: DType::Bf16,
+            row_len,
+            first_element,
+            base: Some(base),
+        };
         let mut payload = Vec::new();
         rans::encode(isa, effort, &chunk, raw, &mut scratch, &mut payload);
         delta += payload.len();
@@ -101,7 +128,15 @@ fn measure(name: &str, effort: Effort, shape: &[usize], target: &[u8], base: &[u
         let mut best = f64::MAX;
         for _ in 0..3 {
             let start = seconds();
-            lowrank::decode(isa, parsed.as_ref().unwrap(), &chunk, &payload, &mut out, &mut scratch).unwrap();
+            lowrank::decode(
+                isa,
+                parsed.as_ref().unwrap(),
+                &chunk,
+                &payload,
+                &mut out,
+                &mut scratch,
+            )
+            .unwrap();
             best = best.min(seconds() - start);
         }
         sums.decode += best;
@@ -109,7 +144,14 @@ fn measure(name: &str, effort: Effort, shape: &[usize], target: &[u8], base: &[u
         assert!(out == raw, "what was encoded comes back");
     }
     if std::env::var("VERBOSE").is_ok() {
-        println!("{name}: {} B delta {:.4} stored {:.4} fit {:.0} MB/s rank {}", target.len(), delta as f64 / target.len() as f64, stored as f64 / target.len() as f64, target.len() as f64 / 1e6 / fit, fitted.is_some());
+        println!(
+            "{name}: {} B delta {:.4} stored {:.4} fit {:.0} MB/s rank {}",
+            target.len(),
+            delta as f64 / target.len() as f64,
+            stored as f64 / target.len() as f64,
+            target.len() as f64 / 1e6 / fit,
+            fitted.is_some()
+        );
     }
     sums.delta += delta;
     sums.stored += stored;
@@ -133,7 +175,10 @@ struct Random(u64);
 
 impl Random {
     fn uniform(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / 16_777_216.0
     }
 
@@ -152,7 +197,11 @@ fn bf16(x: f32) -> u16 {
 fn generated(side: usize, rank: usize, size: f32) -> (Vec<u8>, Vec<u8>) {
     let mut random = Random(7);
     let scale = (size / (rank as f32).sqrt()).sqrt();
-    let mut factors = || (0..side * rank).map(|_| random.normal() * scale).collect::<Vec<f32>>();
+    let mut factors = || {
+        (0..side * rank)
+            .map(|_| random.normal() * scale)
+            .collect::<Vec<f32>>()
+    };
     let (rows, columns) = (factors(), factors());
     let (mut base, mut target) = (Vec::new(), Vec::new());
     for row in rows.chunks_exact(rank) {
@@ -160,7 +209,9 @@ fn generated(side: usize, rank: usize, size: f32) -> (Vec<u8>, Vec<u8>) {
             let word = bf16(random.normal() * 0.02);
             let delta: f32 = row.iter().zip(column).map(|(a, b)| a * b).sum();
             base.extend_from_slice(&word.to_le_bytes());
-            target.extend_from_slice(&bf16(f32::from_bits(u32::from(word) << 16) + delta).to_le_bytes());
+            target.extend_from_slice(
+                &bf16(f32::from_bits(u32::from(word) << 16) + delta).to_le_bytes(),
+            );
         }
     }
     (target, base)
@@ -173,7 +224,12 @@ fn main() {
     let is_generated = arguments.iter().any(|argument| argument == "--generated");
     arguments.retain(|argument| !argument.starts_with("--"));
     if is_generated {
-        for (side, rank, size) in [(4096, 16, 5e-5), (4096, 16, 1e-5), (1024, 16, 5e-5), (1024, 64, 5e-5)] {
+        for (side, rank, size) in [
+            (4096, 16, 5e-5),
+            (4096, 16, 1e-5),
+            (1024, 16, 5e-5),
+            (1024, 64, 5e-5),
+        ] {
             let (target, base) = generated(side, rank, size);
             let mut sums = Sums::default();
             let name = format!("{side}x{side} rank {rank} size {size:.0e}");

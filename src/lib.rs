@@ -7,7 +7,7 @@
 //! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`], [`threads`] |
 //! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, [`lowrank`]: prediction from a base and low-rank factors, in scalar code and SIMD |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
-//! | knowledge | [`object_reader`], [`object_writer`]: objects with their bases; [`pairing`]: which base; [`report`]: figures |
+//! | knowledge | [`object_reader`], [`object_writer`], [`object_factors`]: objects with their bases; [`pairing`]: which base; [`report`]: figures |
 //! | verbs | [`ingest`], [`restore`], [`check`], [`recode`] |
 //! | shell | [`config`], [`cli`], [`hub`] (a feature): models from the Hugging Face Hub |
 
@@ -26,6 +26,7 @@ pub mod kernel;
 pub mod lowrank;
 pub mod name;
 pub mod nearest;
+pub mod object_factors;
 pub mod object_reader;
 pub mod object_writer;
 pub mod pairing;

@@ -23,7 +23,7 @@ pub(super) struct Predictor<'a> {
 
 impl Predict for Predictor<'_> {
     fn predict(&self, start: usize, base: &[u8], predicted: &mut [u8], hints: &mut [u8]) {
-        match self.columns.shape.dtype {
+        match self.columns.dtype {
             DType::F32 => self.run::<F32>(start, base, predicted, hints),
             _ => self.run::<Bf16>(start, base, predicted, hints),
         }
@@ -32,7 +32,7 @@ impl Predict for Predictor<'_> {
 
 impl Predictor<'_> {
     fn run<W: Word>(&self, start: usize, base: &[u8], predicted: &mut [u8], hints: &mut [u8]) {
-        let row_len = self.columns.shape.row_len.max(1);
+        let row_len = self.columns.row_len.max(1);
         let mut sums = [0i32; BLOCK];
         let mut at = 0;
         while at < hints.len() {
@@ -51,10 +51,17 @@ impl Predictor<'_> {
             };
             match self.columns.set_of(row).filter(|set| set.rank > 0) {
                 Some(set) => {
-                    let factors = self.rows.of(row).get(..set.rank.div_ceil(2)).unwrap_or_default();
+                    let factors = self
+                        .rows
+                        .of(row)
+                        .get(..set.rank.div_ceil(2))
+                        .unwrap_or_default();
                     set.pairs.sums(self.isa, factors, column, sums);
                     let scale = f32::from_bits(u32::from(set.exponent) << 23);
-                    let target = Target { scale, rounded: self.columns.rounded };
+                    let target = Target {
+                        scale,
+                        rounded: self.columns.rounded,
+                    };
                     finish::<W>(self.isa, target, sums, base, predicted, hints);
                 }
                 None => {
@@ -69,9 +76,12 @@ impl Predictor<'_> {
 
 /// The rows that a chunk touches.
 fn rows_of(columns: &Columns, chunk: &Chunk<'_>, bytes: usize) -> (u64, u64) {
-    let elements = (bytes / columns.shape.dtype.size()) as u64;
-    let row_len = columns.shape.row_len.max(1);
-    (chunk.first_element / row_len, (chunk.first_element + elements).div_ceil(row_len))
+    let elements = (bytes / columns.dtype.size()) as u64;
+    let row_len = columns.row_len.max(1);
+    (
+        chunk.first_element / row_len,
+        (chunk.first_element + elements).div_ceil(row_len),
+    )
 }
 
 /// Appends the payload of `raw`, which lies with its base in `chunk`, to `out`.
@@ -87,7 +97,12 @@ pub fn encode(
     let (from, to) = rows_of(&fitted.columns, chunk, raw.len());
     fitted.rows.write(isa, &fitted.columns, from, to, out);
     let (columns, rows) = (&fitted.columns, &fitted.rows);
-    let predictor = Predictor { isa, columns, rows, first_element: chunk.first_element };
+    let predictor = Predictor {
+        isa,
+        columns,
+        rows,
+        first_element: chunk.first_element,
+    };
     rans::encode_predicted(isa, effort, chunk, &predictor, raw, scratch, out);
 }
 
@@ -100,14 +115,22 @@ pub fn decode(
     out: &mut [u8],
     scratch: &mut Scratch,
 ) -> Result<(), Bad> {
-    let shape = &columns.shape;
-    let elements = (out.len() / shape.dtype.size()) as u64;
-    let end = chunk.first_element.checked_add(elements);
-    if chunk.dtype != shape.dtype || chunk.row_len != shape.row_len || end.is_none_or(|end| end > shape.elements) {
+    let is_whole = out.len().is_multiple_of(columns.dtype.size());
+    let end = chunk.first_element.checked_add(out.len() as u64);
+    if chunk.dtype != columns.dtype
+        || chunk.row_len != columns.row_len
+        || end.is_none()
+        || !is_whole
+    {
         return Err(Bad::Malformed("chunk"));
     }
     let (from, to) = rows_of(columns, chunk, out.len());
     let (rows, rest) = Rows::read(isa, columns, from, to, payload)?;
-    let predictor = Predictor { isa, columns, rows: &rows, first_element: chunk.first_element };
+    let predictor = Predictor {
+        isa,
+        columns,
+        rows: &rows,
+        first_element: chunk.first_element,
+    };
     rans::decode_predicted(isa, chunk, &predictor, rest, out, scratch)
 }

@@ -27,7 +27,11 @@ fn tokens() -> Option<TokenMap> {
 }
 
 fn kinds(runs: &[Run]) -> usize {
-    runs.iter().map(|run| run.0 + 1).max().unwrap_or(0).min(MOST_KINDS)
+    runs.iter()
+        .map(|run| run.0 + 1)
+        .max()
+        .unwrap_or(0)
+        .min(MOST_KINDS)
 }
 
 /// Appends `values`, which are the integers of all runs in order.
@@ -65,7 +69,12 @@ pub fn write_integers(isa: Isa, runs: &[Run], values: &[i16], out: &mut Vec<u8>)
     }
     writer.finish();
     let ctx = contexts(runs, &merged.map.0);
-    let coder = Coder { table: &encoder, table_bits: TABLE_BITS, map: &map, planes: 1 };
+    let coder = Coder {
+        table: &encoder,
+        table_bits: TABLE_BITS,
+        map: &map,
+        planes: 1,
+    };
     let mut states = [LOW; LANES];
     let states = &mut states[..lanes_of(values.len())];
     let mut words = vec![0; coder.room(values.len())];
@@ -87,7 +96,11 @@ fn contexts(runs: &[Run], map: &[u8; MOST_KINDS]) -> Vec<u8> {
 /// Reads the integers of all runs and returns them with the bytes behind them.
 ///
 /// The caller bounds the number of integers; there is no other limit to the memory that this takes.
-pub fn read_integers<'a>(isa: Isa, runs: &[Run], bytes: &'a [u8]) -> Result<(Vec<i16>, &'a [u8]), Bad> {
+pub fn read_integers<'a>(
+    isa: Isa,
+    runs: &[Run],
+    bytes: &'a [u8],
+) -> Result<(Vec<i16>, &'a [u8]), Bad> {
     let count: usize = runs.iter().map(|run| run.1).sum();
     let map = tokens().ok_or(Bad::Malformed("integers"))?;
     if count == 0 {
@@ -123,11 +136,23 @@ pub fn read_integers<'a>(isa: Isa, runs: &[Run], bytes: &'a [u8]) -> Result<(Vec
     // The last groups may look for words behind the end.
     let mut padded = words.to_vec();
     padded.resize(length + 2 * group_bytes(lanes, 1) + 64, 0);
-    let coder = Coder { table: &decoder, table_bits: TABLE_BITS, map: &map, planes: 1 };
+    let coder = Coder {
+        table: &decoder,
+        table_bits: TABLE_BITS,
+        map: &map,
+        planes: 1,
+    };
     let ctx = contexts(runs, &bins);
     let mut codes = vec![0u16; count];
     let mut position = 0;
-    let done = isa.decode(&coder, &mut states[..lanes], &padded, &mut position, &ctx, &mut codes);
+    let done = isa.decode(
+        &coder,
+        &mut states[..lanes],
+        &padded,
+        &mut position,
+        &ctx,
+        &mut codes,
+    );
     if done != count || position != length || states.iter().any(|&x| x != LOW) {
         return Err(Bad::Malformed("integers"));
     }
@@ -141,15 +166,23 @@ mod tests {
 
     #[test]
     fn integers_come_back() {
-        let wide: Vec<i16> = (0..70_000i64).map(|i| ((i * i % 4093) - 2046) as i16).collect();
+        let wide: Vec<i16> = (0..70_000i64)
+            .map(|i| ((i * i % 4093) - 2046) as i16)
+            .collect();
         let edges = [i16::MIN, i16::MAX, 0, -1, 1, 2047, -2047];
         for isa in Isa::all() {
             for (runs, values) in [
                 (vec![(0, 7)], edges.to_vec()),
                 (vec![(0, 1)], vec![5]),
                 (vec![(0, 30_000), (1, 40_000)], wide.clone()),
-                ((0..128).map(|kind| (kind, 100)).collect(), wide[..12_800].to_vec()),
-                (vec![(0, 3), (1, 0), (2, 4), (0, 10), (2, 10)], wide[..27].to_vec()),
+                (
+                    (0..128).map(|kind| (kind, 100)).collect(),
+                    wide[..12_800].to_vec(),
+                ),
+                (
+                    vec![(0, 3), (1, 0), (2, 4), (0, 10), (2, 10)],
+                    wide[..27].to_vec(),
+                ),
                 (vec![], vec![]),
             ] {
                 let mut bytes = Vec::new();

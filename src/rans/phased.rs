@@ -128,7 +128,11 @@ pub fn estimate_predicted(
     let Some(format) = Format::of(dtype).filter(|_| raw.len() == base.len()) else {
         return u64::MAX;
     };
-    let (mut predicted, mut hints, mut words) = (base.to_vec(), vec![7; raw.len() / format.bytes()], raw.to_vec());
+    let (mut predicted, mut hints, mut words) = (
+        base.to_vec(),
+        vec![7; raw.len() / format.bytes()],
+        raw.to_vec(),
+    );
     if let Some(predict) = predict {
         predict.predict(0, base, &mut predicted, &mut hints);
         if format.bits == 16 {
@@ -140,11 +144,23 @@ pub fn estimate_predicted(
     let map = TokenMap::delta(format, false);
     let top = parts::top_exponent(format, &predicted);
     let parts = &mut scratch.parts;
-    parts::cut(isa, format, &map, Relation::Delta(&predicted), top, &words, parts);
+    parts::cut(
+        isa,
+        format,
+        &map,
+        Relation::Delta(&predicted),
+        top,
+        &words,
+        parts,
+    );
     isa.plain_contexts(&class_cells(), &mut parts.classes);
     let merged = merge(&count(&parts.tokens, &parts.classes, &hints), CONTEXTS);
     let raw_bits = |counts: &Counts| -> u64 {
-        counts.iter().zip(&map.raw_bits).map(|(&count, &bits)| u64::from(count) * u64::from(bits)).sum()
+        counts
+            .iter()
+            .zip(&map.raw_bits)
+            .map(|(&count, &bits)| u64::from(count) * u64::from(bits))
+            .sum()
     };
     (merged.cost >> 16) + merged.counts.iter().map(raw_bits).sum::<u64>()
 }

@@ -27,17 +27,28 @@ impl Units {
     /// The unit for a sample of a tensor's words.
     pub(super) fn of(dtype: DType, target: &[u8]) -> Self {
         let mut places: Vec<f32> = match dtype {
-            DType::F32 => words::<F32>(target).map(|word| last_place::<F32>(word)).collect(),
-            _ => words::<Bf16>(target).map(|word| last_place::<Bf16>(word)).collect(),
+            DType::F32 => words::<F32>(target)
+                .map(|word| last_place::<F32>(word))
+                .collect(),
+            _ => words::<Bf16>(target)
+                .map(|word| last_place::<Bf16>(word))
+                .collect(),
         };
         places.sort_by(f32::total_cmp);
         let middle = places.get(places.len() / 2).copied().unwrap_or(1.0);
-        Self { one: middle.clamp(1e-30, 1e30) }
+        Self {
+            one: middle.clamp(1e-30, 1e30),
+        }
     }
 }
 
 fn words<W: Word>(bytes: &[u8]) -> impl Iterator<Item = u32> {
-    bytes.chunks_exact(W::BYTES).map(|bytes| bytes.iter().rev().fold(0, |word, &byte| (word << 8) | u32::from(byte)))
+    bytes.chunks_exact(W::BYTES).map(|bytes| {
+        bytes
+            .iter()
+            .rev()
+            .fold(0, |word, &byte| (word << 8) | u32::from(byte))
+    })
 }
 
 /// The distance between neighbouring numbers at a word.
@@ -51,9 +62,21 @@ fn last_place<W: Word>(word: u32) -> f32 {
 
 impl Band {
     /// Fills the band with rows of `columns` words.
-    pub(super) fn fill(&mut self, dtype: DType, units: Units, columns: usize, target: &[u8], base: &[u8]) {
+    pub(super) fn fill(
+        &mut self,
+        dtype: DType,
+        units: Units,
+        columns: usize,
+        target: &[u8],
+        base: &[u8],
+    ) {
         let rows = target.len() / dtype.size() / columns.max(1);
-        for matrix in [&mut self.differences, &mut self.noise, &mut self.weights, &mut self.scratch] {
+        for matrix in [
+            &mut self.differences,
+            &mut self.noise,
+            &mut self.weights,
+            &mut self.scratch,
+        ] {
             matrix.rows = rows;
             matrix.columns = columns;
             matrix.data.resize(rows * columns, 0.0);
@@ -67,12 +90,18 @@ impl Band {
     fn fill_words<W: Word>(&mut self, units: Units, target: &[u8], base: &[u8]) {
         let scale = 1.0 / units.one;
         let sinks = self.differences.data.iter_mut().zip(&mut self.noise.data);
-        for ((difference, noise), (target, base)) in sinks.zip(words::<W>(target).zip(words::<W>(base))) {
+        for ((difference, noise), (target, base)) in
+            sinks.zip(words::<W>(target).zip(words::<W>(base)))
+        {
             let place = last_place::<W>(target) * scale;
             let step = (W::widen(target) - W::widen(base)) * scale;
             let is_known = step.abs() < 1e15;
             *difference = if is_known { step } else { 0.0 };
-            *noise = if is_known { place * place * (1.0 / 12.0) } else { 1e30 };
+            *noise = if is_known {
+                place * place * (1.0 / 12.0)
+            } else {
+                1e30
+            };
         }
     }
 
@@ -85,7 +114,13 @@ impl Band {
 
     /// Takes the product of both factors off the differences.
     pub(super) fn subtract(&mut self, rows: View<'_>, columns: &Matrix) {
-        product(-1.0, rows, columns.view().transposed(), 1.0, &mut self.differences);
+        product(
+            -1.0,
+            rows,
+            columns.view().transposed(),
+            1.0,
+            &mut self.differences,
+        );
     }
 
     /// Puts weights times differences into the scratch.

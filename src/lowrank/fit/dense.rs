@@ -21,11 +21,20 @@ pub(super) struct View<'a> {
 impl Matrix {
     /// Zeros.
     pub(super) fn new(rows: usize, columns: usize) -> Self {
-        Self { rows, columns, data: vec![0.0; rows * columns] }
+        Self {
+            rows,
+            columns,
+            data: vec![0.0; rows * columns],
+        }
     }
 
     pub(super) fn view(&self) -> View<'_> {
-        View { data: &self.data, rows: self.rows, columns: self.columns, steps: [self.columns, 1] }
+        View {
+            data: &self.data,
+            rows: self.rows,
+            columns: self.columns,
+            steps: [self.columns, 1],
+        }
     }
 
     pub(super) fn row(&self, row: usize) -> &[f32] {
@@ -69,12 +78,22 @@ impl Matrix {
 impl<'a> View<'a> {
     /// Consecutive rows of `columns` floats each.
     pub(super) fn of(data: &'a [f32], columns: usize) -> Self {
-        View { data, rows: data.len() / columns.max(1), columns, steps: [columns, 1] }
+        View {
+            data,
+            rows: data.len() / columns.max(1),
+            columns,
+            steps: [columns, 1],
+        }
     }
 
     /// Rows become columns.
     pub(super) fn transposed(self) -> Self {
-        View { rows: self.columns, columns: self.rows, steps: [self.steps[1], self.steps[0]], ..self }
+        View {
+            rows: self.columns,
+            columns: self.rows,
+            steps: [self.steps[1], self.steps[0]],
+            ..self
+        }
     }
 
     fn is_inside(self) -> bool {
@@ -88,7 +107,8 @@ impl<'a> View<'a> {
 /// `out = alpha * left * right + beta * out`; nothing where the sizes do not fit.
 #[allow(unsafe_code, clippy::cast_possible_wrap)]
 pub(super) fn product(alpha: f32, left: View<'_>, right: View<'_>, beta: f32, out: &mut Matrix) {
-    let is_fit = left.columns == right.rows && left.rows == out.rows && right.columns == out.columns;
+    let is_fit =
+        left.columns == right.rows && left.rows == out.rows && right.columns == out.columns;
     if !is_fit || !left.is_inside() || !right.is_inside() {
         return;
     }
@@ -122,7 +142,10 @@ pub(super) struct Small {
 
 impl Small {
     pub(super) fn new(size: usize) -> Self {
-        Self { size, data: vec![0.0; size * size] }
+        Self {
+            size,
+            data: vec![0.0; size * size],
+        }
     }
 
     pub(super) fn at(&self, row: usize, column: usize) -> f64 {
@@ -135,7 +158,11 @@ impl Small {
 
     fn to_matrix(&self) -> Matrix {
         let data = self.data.iter().map(|&x| x as f32).collect();
-        Matrix { rows: self.size, columns: self.size, data }
+        Matrix {
+            rows: self.size,
+            columns: self.size,
+            data,
+        }
     }
 
     pub(super) fn times(&self, right: &Self) -> Self {
@@ -170,7 +197,11 @@ impl Small {
             for j in 0..=i {
                 let sum: f64 = (0..j).map(|k| out.at(i, k) * out.at(j, k)).sum();
                 let rest = self.at(i, j) - sum;
-                let value = if i == j { (rest + ridge).max(ridge).sqrt() } else { rest / out.at(j, j) };
+                let value = if i == j {
+                    (rest + ridge).max(ridge).sqrt()
+                } else {
+                    rest / out.at(j, j)
+                };
                 out.set(i, j, value);
             }
         }
@@ -183,7 +214,9 @@ impl Small {
         for column in 0..self.size {
             for row in column..self.size {
                 let unit = if row == column { 1.0 } else { 0.0 };
-                let sum: f64 = (column..row).map(|k| self.at(row, k) * out.at(k, column)).sum();
+                let sum: f64 = (column..row)
+                    .map(|k| self.at(row, k) * out.at(k, column))
+                    .sum();
                 out.set(row, column, (unit - sum) / self.at(row, row));
             }
         }
@@ -205,7 +238,10 @@ impl Small {
         let mut vectors = Self::new(n);
         (0..n).for_each(|i| vectors.set(i, i, 1.0));
         for _ in 0..30 {
-            let off: f64 = (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).map(|(i, j)| a.at(i, j).powi(2)).sum();
+            let off: f64 = (0..n)
+                .flat_map(|i| (0..i).map(move |j| (i, j)))
+                .map(|(i, j)| a.at(i, j).powi(2))
+                .sum();
             let all: f64 = a.data.iter().map(|x| x * x).sum();
             if off <= all * 1e-22 {
                 break;
@@ -260,13 +296,19 @@ mod tests {
 
     fn symmetric(n: usize) -> Small {
         let mut m = Matrix::new(2 * n, n);
-        m.data.iter_mut().enumerate().for_each(|(i, x)| *x = ((i * i * 7 % 23) as f32 - 11.0) / 5.0);
+        m.data
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, x)| *x = ((i * i * 7 % 23) as f32 - 11.0) / 5.0);
         m.gram(|row| 1.0 + row as f64)
     }
 
     fn is_near(a: &Small, b: &Small) -> bool {
         let scale = a.data.iter().fold(0.0, |m: f64, x| m.max(x.abs()));
-        a.data.iter().zip(&b.data).all(|(x, y)| (x - y).abs() < 1e-5 * scale)
+        a.data
+            .iter()
+            .zip(&b.data)
+            .all(|(x, y)| (x - y).abs() < 1e-5 * scale)
     }
 
     #[test]
@@ -290,11 +332,21 @@ mod tests {
 
     #[test]
     fn products_of_views() {
-        let a = Matrix { rows: 2, columns: 3, data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
+        let a = Matrix {
+            rows: 2,
+            columns: 3,
+            data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        };
         let mut out = Matrix::new(2, 2);
         product(1.0, a.view(), a.view().transposed(), 0.0, &mut out);
         assert_eq!(out.data, [14.0, 32.0, 32.0, 77.0]);
-        product(-1.0, View::of(&a.data, 3), a.view().transposed(), 1.0, &mut out);
+        product(
+            -1.0,
+            View::of(&a.data, 3),
+            a.view().transposed(),
+            1.0,
+            &mut out,
+        );
         assert_eq!(out.data, [0.0; 4]);
         let mut other = Matrix::new(3, 2);
         product(1.0, a.view(), a.view(), 0.0, &mut other);

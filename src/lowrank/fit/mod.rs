@@ -10,6 +10,8 @@ mod quantise;
 mod sample;
 mod sweep;
 
+use std::sync::Arc;
+
 use band::{Band, Units};
 use dense::Matrix;
 use quantise::{Ordered, Quantised, order, quantise};
@@ -26,13 +28,23 @@ pub trait Tensor: Sync {
     /// Why it could not be read.
     type Error: Send;
     /// Reads the words from `first_element` on of the tensor and of its base.
-    fn read(&self, first_element: u64, target: &mut [u8], base: &mut [u8]) -> Result<(), Self::Error>;
+    fn read(
+        &self,
+        first_element: u64,
+        target: &mut [u8],
+        base: &mut [u8],
+    ) -> Result<(), Self::Error>;
 }
 
 /// Some consecutive rows at a time of a matrix and its base.
 trait Bands: Sync {
     type Error: Send;
-    fn read(&self, from: usize, to: usize, use_it: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Self::Error>;
+    fn read(
+        &self,
+        from: usize,
+        to: usize,
+        use_it: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Self::Error>;
 }
 
 /// One set of rows of a tensor.
@@ -45,7 +57,12 @@ struct Matrices<'a, T> {
 
 impl<T: Tensor> Bands for Matrices<'_, T> {
     type Error = T::Error;
-    fn read(&self, from: usize, to: usize, use_it: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), T::Error> {
+    fn read(
+        &self,
+        from: usize,
+        to: usize,
+        use_it: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), T::Error> {
         let bytes = (to - from) * self.columns * self.dtype.size();
         let (mut target, mut base) = (vec![0; bytes], vec![0; bytes]);
         let first = self.first_element + (from * self.columns) as u64;
@@ -78,27 +95,51 @@ impl Plan {
     fn of(effort: Effort) -> Option<Self> {
         match effort {
             Effort::Fast => None,
-            Effort::Default => Some(Self { rank: 16, sweeps: 4, sample_sweeps: 3 }),
-            Effort::Max => Some(Self { rank: 16, sweeps: 10, sample_sweeps: 6 }),
+            Effort::Default => Some(Self {
+                rank: 16,
+                sweeps: 4,
+                sample_sweeps: 3,
+            }),
+            Effort::Max => Some(Self {
+                rank: 16,
+                sweeps: 10,
+                sample_sweeps: 6,
+            }),
         }
     }
 }
 
 /// Looks for factors that make a tensor smaller, given its base; `None` where there are none worth their bytes.
-pub fn fit<T: Tensor>(isa: Isa, effort: Effort, shape: Shape, tensor: &T) -> Result<Option<Fitted>, T::Error> {
+pub fn fit<T: Tensor>(
+    isa: Isa,
+    effort: Effort,
+    shape: Shape,
+    tensor: &T,
+) -> Result<Option<Fitted>, T::Error> {
     let Some(plan) = Plan::of(effort).filter(|_| is_tried(&shape)) else {
         return Ok(None);
     };
     let columns = usize::try_from(shape.row_len).unwrap_or(0);
     let mut sets = Vec::new();
     let mut rows = Vec::new();
+    let mut ratio = 0.0f64;
     for number in 0..shape.sets() {
         let first = number * shape.set_rows;
         let count = (shape.rows() - first).min(shape.set_rows) as usize;
-        let bands = Matrices { tensor, dtype: shape.dtype, first_element: first * shape.row_len, columns };
-        let grid = Grid { dtype: shape.dtype, rows: count, columns };
+        let bands = Matrices {
+            tensor,
+            dtype: shape.dtype,
+            first_element: first * shape.row_len,
+            columns,
+        };
+        let grid = Grid {
+            dtype: shape.dtype,
+            rows: count,
+            columns,
+        };
         match fit_matrix(isa, &plan, &grid, &bands)? {
-            Some(found) => {
+            Some((found, left)) => {
+                ratio = ratio.max(left);
                 rows.push((count, Some(found.clone())));
                 sets.push(found.set);
             }
@@ -108,10 +149,11 @@ pub fn fit<T: Tensor>(isa: Isa, effort: Effort, shape: Shape, tensor: &T) -> Res
             }
         }
     }
-    Ok(assemble(shape, sets, &rows))
+    Ok(assemble(shape, sets, &rows, ratio))
 }
 
-fn is_tried(shape: &Shape) -> bool {
+/// Tells whether a tensor has a type and a shape for which factors are looked for.
+pub fn is_tried(shape: &Shape) -> bool {
     let is_whole = shape.row_len > 0 && shape.elements.is_multiple_of(shape.row_len);
     takes(shape.dtype)
         && is_whole
@@ -120,11 +162,28 @@ fn is_tried(shape: &Shape) -> bool {
         && (shape.rows() + shape.sets() * shape.row_len) * 16 <= MOST_FACTORS
 }
 
-fn assemble(shape: Shape, sets: Vec<Set>, rows: &[(usize, Option<Quantised>)]) -> Option<Fitted> {
+fn assemble(
+    shape: Shape,
+    sets: Vec<Set>,
+    rows: &[(usize, Option<Quantised>)],
+    ratio: f64,
+) -> Option<Fitted> {
     if sets.iter().all(|set| set.rank == 0) {
         return None;
     }
-    let columns = Columns { shape, rounded: false, sets };
+    let Shape {
+        dtype,
+        row_len,
+        set_rows,
+        ..
+    } = shape;
+    let columns = Columns {
+        dtype,
+        row_len,
+        set_rows,
+        rounded: false,
+        sets,
+    };
     let stride = columns.stride();
     let mut words = Vec::new();
     for (count, found) in rows {
@@ -139,11 +198,28 @@ fn assemble(shape: Shape, sets: Vec<Set>, rows: &[(usize, Option<Quantised>)]) -
             }
         }
     }
-    Some(Fitted { columns, rows: Rows { first: 0, stride, words } })
+    Some(Fitted {
+        columns: Arc::new(columns),
+        ratio,
+        rows: Rows {
+            first: 0,
+            stride,
+            words,
+        },
+    })
 }
 
-fn fit_matrix<B: Bands>(isa: Isa, plan: &Plan, grid: &Grid, bands: &B) -> Result<Option<Quantised>, B::Error> {
-    let rank = plan.rank.min(grid.rows / 2).min(grid.columns / 2).min(MAX_RANK);
+fn fit_matrix<B: Bands>(
+    isa: Isa,
+    plan: &Plan,
+    grid: &Grid,
+    bands: &B,
+) -> Result<Option<Found>, B::Error> {
+    let rank = plan
+        .rank
+        .min(grid.rows / 2)
+        .min(grid.columns / 2)
+        .min(MAX_RANK);
     let sample = sample(grid, bands)?;
     let mut judge = Judge::new(isa, grid, &sample);
     let units = Units::of(grid.dtype, &sample.target);
@@ -153,18 +229,35 @@ fn fit_matrix<B: Bands>(isa: Isa, plan: &Plan, grid: &Grid, bands: &B) -> Result
         return Ok(None);
     }
     let (factors, mut noise) = learnt;
-    let mut factors = Factors { rows: Matrix::new(grid.rows, rank), columns: factors.columns };
+    let mut factors = Factors {
+        rows: Matrix::new(grid.rows, rank),
+        columns: factors.columns,
+    };
     for number in 0..plan.sweeps {
         sweep(bands, grid, &mut factors, &mut noise, number == 0)?;
     }
     Ok(judge.choose(&order(&factors), &noise))
 }
 
+/// Factors, and the bytes expected with them over those without.
+type Found = (Quantised, f64);
+
 /// Fits factors to a sample alone.
 fn learn(plan: &Plan, grid: &Grid, units: Units, rank: usize, sample: &Sample) -> (Factors, Noise) {
-    let mut noise = Noise { units, variance: 1.0, columns: vec![1.0; grid.columns] };
-    let small = Grid { dtype: grid.dtype, rows: sample.rows.len(), columns: grid.columns };
-    let mut factors = Factors { rows: Matrix::new(small.rows, rank), columns: seeds(grid.columns, rank) };
+    let mut noise = Noise {
+        units,
+        variance: 1.0,
+        columns: vec![1.0; grid.columns],
+    };
+    let small = Grid {
+        dtype: grid.dtype,
+        rows: sample.rows.len(),
+        columns: grid.columns,
+    };
+    let mut factors = Factors {
+        rows: Matrix::new(small.rows, rank),
+        columns: seeds(grid.columns, rank),
+    };
     for number in 0..plan.sample_sweeps {
         // A sample in memory cannot fail to be read.
         let Ok(()) = sweep(sample, &small, &mut factors, &mut noise, number == 0);
@@ -184,7 +277,13 @@ fn seeds(columns: usize, rank: usize) -> Matrix {
 }
 
 /// Tells whether column factors learnt from one half of a sample make the other half smaller, by more than they cost.
-fn pays(judge: &mut Judge<'_>, grid: &Grid, learnt: &(Factors, Noise), held: &Sample, units: Units) -> bool {
+fn pays(
+    judge: &mut Judge<'_>,
+    grid: &Grid,
+    learnt: &(Factors, Noise),
+    held: &Sample,
+    units: Units,
+) -> bool {
     let (factors, noise) = learnt;
     let mut band = Band::default();
     band.fill(grid.dtype, units, grid.columns, &held.target, &held.base);
@@ -194,14 +293,27 @@ fn pays(judge: &mut Judge<'_>, grid: &Grid, learnt: &(Factors, Noise), held: &Sa
     for _ in 0..2 {
         row_step(&mut band, &factors.columns, &solver, &mut rows);
     }
-    let ordered = order(&Factors { rows, columns: factors.columns.clone() });
-    let mut judge = Judge { sample: held, rows: (0..held.rows.len()).collect(), ..judge.again() };
+    let ordered = order(&Factors {
+        rows,
+        columns: factors.columns.clone(),
+    });
+    let mut judge = Judge {
+        sample: held,
+        rows: (0..held.rows.len()).collect(),
+        ..judge.again()
+    };
     let before = judge.without();
     let bits_a_factor = 8.0;
     [factors.columns.columns, 4, 1].iter().any(|&rank| {
-        let found = quantise(&ordered, rank, judge.exponent(&ordered, rank, noise), units.one);
+        let found = quantise(
+            &ordered,
+            rank,
+            judge.exponent(&ordered, rank, noise),
+            units.one,
+        );
         let after = judge.sampled(&found);
-        let cost = rank as f64 * bits_a_factor * (1.0 / grid.rows as f64 + 1.0 / grid.columns as f64);
+        let cost =
+            rank as f64 * bits_a_factor * (1.0 / grid.rows as f64 + 1.0 / grid.columns as f64);
         after + cost < before * LEAST_GAIN
     })
 }
@@ -221,22 +333,38 @@ struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     fn new(isa: Isa, grid: &'a Grid, sample: &'a Sample) -> Self {
-        Self { isa, grid, sample, rows: sample.rows.clone(), scratch: Scratch::default() }
+        Self {
+            isa,
+            grid,
+            sample,
+            rows: sample.rows.clone(),
+            scratch: Scratch::default(),
+        }
     }
 
     fn again(&mut self) -> Self {
-        Self { rows: Vec::new(), scratch: std::mem::take(&mut self.scratch), ..*self }
+        Self {
+            rows: Vec::new(),
+            scratch: std::mem::take(&mut self.scratch),
+            ..*self
+        }
     }
 
     /// Bits an element without a prediction.
     fn without(&mut self) -> f64 {
-        self.sample.bits(self.isa, self.grid, None, &mut self.scratch)
+        self.sample
+            .bits(self.isa, self.grid, None, &mut self.scratch)
     }
 
     /// Bits an element with these factors, not counting them.
     fn sampled(&mut self, found: &Quantised) -> f64 {
         let rows = found.rows_of(self.rows.iter().copied());
-        self.sample.bits(self.isa, self.grid, Some((&found.set, &rows)), &mut self.scratch)
+        self.sample.bits(
+            self.isa,
+            self.grid,
+            Some((&found.set, &rows)),
+            &mut self.scratch,
+        )
     }
 
     /// Bits of the whole matrix with these factors.
@@ -254,7 +382,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Chooses rank and precision, or nothing where that is best.
-    fn choose(&mut self, ordered: &Ordered, noise: &Noise) -> Option<Quantised> {
+    fn choose(&mut self, ordered: &Ordered, noise: &Noise) -> Option<Found> {
         let rank = ordered.strengths.len();
         let unit = noise.units.one;
         let mut best: Option<(f64, Quantised)> = None;
@@ -271,21 +399,27 @@ impl<'a> Judge<'a> {
             let exponent = self.exponent(ordered, rank, noise);
             attempt(self, rank, exponent);
         }
-        let (rank, start) = best.as_ref().map(|(_, found)| (found.set.rank, found.set.exponent))?;
+        let (rank, start) = best
+            .as_ref()
+            .map(|(_, found)| (found.set.rank, found.set.exponent))?;
         for direction in [-1i8, 1] {
             let mut exponent = start;
             loop {
                 exponent = exponent.saturating_add_signed(direction).clamp(1, 254);
                 let found = quantise(ordered, rank, exponent, unit);
                 let total = self.total(&found);
-                if best.as_ref().is_some_and(|(least, _)| total >= *least) || exponent == 1 || exponent == 254 {
+                if best.as_ref().is_some_and(|(least, _)| total >= *least)
+                    || exponent == 1
+                    || exponent == 254
+                {
                     break;
                 }
                 best = Some((total, found));
             }
         }
         let before = self.without() * (self.grid.rows * self.grid.columns) as f64;
-        best.filter(|(total, _)| *total < before * LEAST_GAIN).map(|(_, found)| found)
+        best.map(|(total, found)| (found, total / before))
+            .filter(|(_, left)| *left < LEAST_GAIN)
     }
 }
 

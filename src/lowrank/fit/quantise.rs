@@ -24,16 +24,31 @@ pub(super) fn order(factors: &Factors) -> Ordered {
     let scaled = |matrix: &Small, power: f64| {
         let mut out = matrix.clone();
         for k in 0..rank {
-            let floor = values.first().copied().unwrap_or(0.0).max(f64::MIN_POSITIVE) * 1e-9;
-            (0..rank).for_each(|i| out.set(i, k, matrix.at(i, k) * values[k].max(floor).powf(power)));
+            let floor = values
+                .first()
+                .copied()
+                .unwrap_or(0.0)
+                .max(f64::MIN_POSITIVE)
+                * 1e-9;
+            (0..rank)
+                .for_each(|i| out.set(i, k, matrix.at(i, k) * values[k].max(floor).powf(power)));
         }
         out
     };
     // rows' = Q1 U S^1/2, columns' = Q2 V S^1/2, with V = middle_t U / S.
-    let rows = row_triangle.inverse_of_triangle().transposed().times(&scaled(&left, 0.5));
+    let rows = row_triangle
+        .inverse_of_triangle()
+        .transposed()
+        .times(&scaled(&left, 0.5));
     let right = middle.transposed().times(&scaled(&left, -0.5));
-    let columns = column_triangle.inverse_of_triangle().transposed().times(&right);
-    let factors = Factors { rows: factors.rows.times(&rows), columns: factors.columns.times(&columns) };
+    let columns = column_triangle
+        .inverse_of_triangle()
+        .transposed()
+        .times(&right);
+    let factors = Factors {
+        rows: factors.rows.times(&rows),
+        columns: factors.columns.times(&columns),
+    };
     let size = (factors.rows.rows * factors.columns.rows).max(1) as f64;
     let strengths = values.iter().map(|value| value / size.sqrt()).collect();
     Ordered { factors, strengths }
@@ -69,7 +84,12 @@ pub(super) fn quantise(ordered: &Ordered, rank: usize, exponent: u8, unit: f32) 
         round(columns, k, column_scale, &mut out.1);
     }
     let set = Set::new(rank, exponent, columns.rows, &out.1);
-    Quantised { set, rows: out.0, count: rows.rows, bits }
+    Quantised {
+        set,
+        rows: out.0,
+        count: rows.rows,
+        bits,
+    }
 }
 
 struct Measure {
@@ -86,14 +106,23 @@ impl Measure {
 }
 
 fn measure(matrix: &Matrix, k: usize) -> Measure {
-    let column = matrix.data.iter().skip(k).step_by(matrix.columns.max(1)).map(|&x| f64::from(x));
+    let column = matrix
+        .data
+        .iter()
+        .skip(k)
+        .step_by(matrix.columns.max(1))
+        .map(|&x| f64::from(x));
     let (mut sum, mut most) = (0.0, 0.0f64);
     column.for_each(|x| {
         sum += x * x;
         most = most.max(x.abs());
     });
     let count = matrix.rows as f64;
-    Measure { rms: (sum / count.max(1.0)).sqrt().max(1e-30), most: most.max(1e-30), count }
+    Measure {
+        rms: (sum / count.max(1.0)).sqrt().max(1e-30),
+        most: most.max(1e-30),
+        count,
+    }
 }
 
 fn round(matrix: &Matrix, k: usize, scale: f64, out: &mut Vec<i16>) {
@@ -108,9 +137,19 @@ impl Quantised {
         let stride = self.set.rank.div_ceil(2);
         let factor = |row: usize, k: usize| {
             let at = k * self.count + row;
-            self.rows.get(at).copied().filter(|_| k < self.set.rank).unwrap_or(0)
+            self.rows
+                .get(at)
+                .copied()
+                .filter(|_| k < self.set.rank)
+                .unwrap_or(0)
         };
-        let words = rows.flat_map(|row| (0..stride).map(move |k| pair(factor(row, 2 * k), factor(row, 2 * k + 1))));
-        Rows { first: 0, stride, words: words.collect() }
+        let words = rows.flat_map(|row| {
+            (0..stride).map(move |k| pair(factor(row, 2 * k), factor(row, 2 * k + 1)))
+        });
+        Rows {
+            first: 0,
+            stride,
+            words: words.collect(),
+        }
     }
 }

@@ -2,9 +2,8 @@
 
 use super::super::factors::{Columns, Rows, Set};
 use super::super::predict::Predictor;
-use super::super::Shape;
-use super::sweep::Grid;
 use super::Bands;
+use super::sweep::Grid;
 use crate::rans::{Isa, Predict, Scratch, estimate_predicted};
 
 /// Some rows.
@@ -29,7 +28,9 @@ const PART: usize = 32;
 pub(super) fn sample<B: Bands>(grid: &Grid, bands: &B) -> Result<Sample, B::Error> {
     let wanted = (grid.rows * grid.columns / PART).clamp(ELEMENTS[0], ELEMENTS[1]) / grid.columns;
     let count = wanted.max(ROWS).min(grid.rows) & !1;
-    let rows: Vec<usize> = (0..count).map(|number| number * grid.rows / count).collect();
+    let rows: Vec<usize> = (0..count)
+        .map(|number| number * grid.rows / count)
+        .collect();
     let (mut target, mut base) = (Vec::new(), Vec::new());
     for &row in &rows {
         bands.read(row, row + 1, &mut |t, b| {
@@ -46,7 +47,13 @@ impl Sample {
         let width = self.target.len() / self.rows.len().max(1);
         let half = |first: usize| {
             let lines = |bytes: &[u8]| -> Vec<u8> {
-                bytes.chunks_exact(width.max(1)).skip(first).step_by(2).flatten().copied().collect()
+                bytes
+                    .chunks_exact(width.max(1))
+                    .skip(first)
+                    .step_by(2)
+                    .flatten()
+                    .copied()
+                    .collect()
             };
             Self {
                 rows: self.rows.iter().skip(first).step_by(2).copied().collect(),
@@ -58,18 +65,29 @@ impl Sample {
     }
 
     /// Estimated bits an element, given factors of its columns and rows.
-    pub(super) fn bits(&self, isa: Isa, grid: &Grid, factors: Option<(&Set, &Rows)>, scratch: &mut Scratch) -> f64 {
+    pub(super) fn bits(
+        &self,
+        isa: Isa,
+        grid: &Grid,
+        factors: Option<(&Set, &Rows)>,
+        scratch: &mut Scratch,
+    ) -> f64 {
         let elements = self.rows.len() * grid.columns;
-        let shape = Shape {
+        let columns = Columns {
             dtype: grid.dtype,
-            elements: elements as u64,
             row_len: grid.columns as u64,
             set_rows: self.rows.len().max(1) as u64,
+            rounded: false,
+            sets: factors.map(|(set, _)| set.clone()).into_iter().collect(),
         };
-        let columns = Columns { shape, rounded: false, sets: factors.map(|(set, _)| set.clone()).into_iter().collect() };
         let empty = Rows::default();
         let rows = factors.map_or(&empty, |(_, rows)| rows);
-        let predictor = Predictor { isa, columns: &columns, rows, first_element: 0 };
+        let predictor = Predictor {
+            isa,
+            columns: &columns,
+            rows,
+            first_element: 0,
+        };
         let predict = factors.map(|_| &predictor as &dyn Predict);
         let bits = estimate_predicted(isa, grid.dtype, &self.base, predict, &self.target, scratch);
         bits as f64 / elements.max(1) as f64
@@ -78,10 +96,18 @@ impl Sample {
 
 impl Bands for Sample {
     type Error = std::convert::Infallible;
-    fn read(&self, from: usize, to: usize, use_it: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), Self::Error> {
+    fn read(
+        &self,
+        from: usize,
+        to: usize,
+        use_it: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Self::Error> {
         let width = self.target.len() / self.rows.len().max(1);
         let span = from * width..to * width;
-        use_it(self.target.get(span.clone()).unwrap_or_default(), self.base.get(span).unwrap_or_default());
+        use_it(
+            self.target.get(span.clone()).unwrap_or_default(),
+            self.base.get(span).unwrap_or_default(),
+        );
         Ok(())
     }
 }

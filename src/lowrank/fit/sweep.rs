@@ -5,9 +5,9 @@
 
 use rayon::prelude::*;
 
+use super::Bands;
 use super::band::{Band, Units};
 use super::dense::{Matrix, Small, View, product};
-use super::Bands;
 
 /// The factors under way.
 #[derive(Clone)]
@@ -47,9 +47,14 @@ pub(super) fn sweep<B: Bands>(
     is_first: bool,
 ) -> Result<(), B::Error> {
     let rank = factors.columns.columns;
-    let (total, count) = (noise.columns.iter().map(|&w| f64::from(w)).sum::<f64>(), shape.columns as f64);
+    let (total, count) = (
+        noise.columns.iter().map(|&w| f64::from(w)).sum::<f64>(),
+        shape.columns as f64,
+    );
     let mean = (total / count).max(f64::MIN_POSITIVE);
-    let shared = factors.columns.gram(|column| f64::from(noise.columns[column]) / mean);
+    let shared = factors
+        .columns
+        .gram(|column| f64::from(noise.columns[column]) / mean);
     let solver = shared.inverse();
     let mut gradient = Matrix::new(shape.columns, rank);
     let mut weights = vec![0.0f32; shape.columns];
@@ -62,7 +67,8 @@ pub(super) fn sweep<B: Bands>(
             .map(|&(from, to)| step(bands, shape, factors, noise, &solver, from, to, is_first))
             .collect::<Result<_, _>>()?;
         for (part, &(from, _)) in parts.iter().zip(window) {
-            factors.rows.data[from * rank..from * rank + part.rows.data.len()].copy_from_slice(&part.rows.data);
+            factors.rows.data[from * rank..from * rank + part.rows.data.len()]
+                .copy_from_slice(&part.rows.data);
             add(&mut gradient.data, &part.gradient.data);
             add(&mut weights, &part.weights);
             row_weights.extend_from_slice(&part.row_weights);
@@ -71,12 +77,19 @@ pub(super) fn sweep<B: Bands>(
     }
     let all: f64 = row_weights.iter().map(|&w| f64::from(w)).sum();
     let row_mean = (all / shape.rows as f64).max(f64::MIN_POSITIVE);
-    let shared = factors.rows.gram(|row| f64::from(row_weights[row]) / row_mean);
+    let shared = factors
+        .rows
+        .gram(|row| f64::from(row_weights[row]) / row_mean);
     let step = gradient.times(&shared.inverse());
     for (column, weight) in weights.iter().enumerate() {
         // The gradient is over all rows of the column: its matrix is the shared one, times the column's mean weight.
         let scale = (shape.rows as f32 / weight.max(f32::MIN_POSITIVE)).min(1e20);
-        for (factor, step) in factors.columns.row_mut(column).iter_mut().zip(step.row(column)) {
+        for (factor, step) in factors
+            .columns
+            .row_mut(column)
+            .iter_mut()
+            .zip(step.row(column))
+        {
             *factor += scale * step;
         }
     }
@@ -109,17 +122,29 @@ fn step<B: Bands>(
 ) -> Result<Part, B::Error> {
     let rank = factors.columns.columns;
     let mut band = Band::default();
-    bands.read(from, to, &mut |target, base| band.fill(shape.dtype, noise.units, shape.columns, target, base))?;
+    bands.read(from, to, &mut |target, base| {
+        band.fill(shape.dtype, noise.units, shape.columns, target, base)
+    })?;
     band.weigh(noise.variance);
     let old = &factors.rows.data[from * rank..to * rank];
-    let mut rows = Matrix { rows: to - from, columns: rank, data: old.to_vec() };
+    let mut rows = Matrix {
+        rows: to - from,
+        columns: rank,
+        data: old.to_vec(),
+    };
     if !is_first {
         band.subtract(View::of(old, rank), &factors.columns);
     }
     row_step(&mut band, &factors.columns, solver, &mut rows);
     band.weighted();
     let mut gradient = Matrix::new(shape.columns, rank);
-    product(1.0, band.scratch.view().transposed(), rows.view(), 0.0, &mut gradient);
+    product(
+        1.0,
+        band.scratch.view().transposed(),
+        rows.view(),
+        0.0,
+        &mut gradient,
+    );
     let squares = band.scratch.data.iter().map(|x| x * x).sum::<f32>();
     let mut weights = vec![0.0; shape.columns];
     let mut row_weights = Vec::with_capacity(to - from);
@@ -127,7 +152,13 @@ fn step<B: Bands>(
         add(&mut weights, line);
         row_weights.push(line.iter().sum::<f32>());
     }
-    Ok(Part { rows, gradient, weights, row_weights, squares: f64::from(squares) })
+    Ok(Part {
+        rows,
+        gradient,
+        weights,
+        row_weights,
+        squares: f64::from(squares),
+    })
 }
 
 /// Moves the row factors of a band towards the weighted least squares, and its differences with them.
@@ -136,14 +167,32 @@ pub(super) fn row_step(band: &mut Band, columns: &Matrix, solver: &Small, rows: 
     let mut gradient = Matrix::new(rows.rows, rows.columns);
     product(1.0, band.scratch.view(), columns.view(), 0.0, &mut gradient);
     let direction = gradient.times(solver);
-    product(1.0, direction.view(), columns.view().transposed(), 0.0, &mut band.scratch);
+    product(
+        1.0,
+        direction.view(),
+        columns.view().transposed(),
+        0.0,
+        &mut band.scratch,
+    );
     let width = band.scratch.columns;
     for row in 0..rows.rows {
         let span = row * width..(row + 1) * width;
-        let (moves, weights) = (&band.scratch.data[span.clone()], &band.weights.data[span.clone()]);
+        let (moves, weights) = (
+            &band.scratch.data[span.clone()],
+            &band.weights.data[span.clone()],
+        );
         let curvature: f32 = moves.iter().zip(weights).map(|(m, w)| m * m * w).sum();
-        let slope: f32 = gradient.row(row).iter().zip(direction.row(row)).map(|(g, d)| g * d).sum();
-        let length = if curvature > 0.0 { slope / curvature } else { 0.0 };
+        let slope: f32 = gradient
+            .row(row)
+            .iter()
+            .zip(direction.row(row))
+            .map(|(g, d)| g * d)
+            .sum();
+        let length = if curvature > 0.0 {
+            slope / curvature
+        } else {
+            0.0
+        };
         for (difference, step) in band.differences.data[span].iter_mut().zip(moves) {
             *difference -= length * step;
         }
@@ -170,6 +219,9 @@ impl Grid {
     /// The first row and the end of each band.
     pub(super) fn bands(&self) -> Vec<(usize, usize)> {
         let rows = (BAND_ELEMENTS / self.columns.max(1)).max(BAND_ROWS);
-        (0..self.rows).step_by(rows).map(|from| (from, self.rows.min(from + rows))).collect()
+        (0..self.rows)
+            .step_by(rows)
+            .map(|from| (from, self.rows.min(from + rows)))
+            .collect()
     }
 }

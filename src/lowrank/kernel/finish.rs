@@ -64,8 +64,16 @@ const EXPONENT: u32 = 0x7F80_0000;
 
 /// Writes the predicted word and the hint of each element: the phase, with the side in the top bit.
 #[inline(always)]
-pub(super) fn finish<W: Word>(target: Target, sums: &[i32], base: &[u8], out: &mut [u8], hints: &mut [u8]) {
-    let words = base.chunks_exact(W::BYTES).zip(out.chunks_exact_mut(W::BYTES));
+pub(super) fn finish<W: Word>(
+    target: Target,
+    sums: &[i32],
+    base: &[u8],
+    out: &mut [u8],
+    hints: &mut [u8],
+) {
+    let words = base
+        .chunks_exact(W::BYTES)
+        .zip(out.chunks_exact_mut(W::BYTES));
     for ((&sum, (base, out)), hint) in sums.iter().zip(words).zip(hints) {
         let mut word = 0;
         for (byte, shift) in base.iter().zip([0, 8, 16, 24]) {
@@ -82,7 +90,11 @@ pub(super) fn finish<W: Word>(target: Target, sums: &[i32], base: &[u8], out: &m
 #[inline(always)]
 fn one<W: Word>(target: Target, sum: i32, base: u32) -> (u32, u8) {
     let product = sum as f32 * target.scale;
-    let step = if target.rounded { W::widen(W::round(product)) } else { product };
+    let step = if target.rounded {
+        W::widen(W::round(product))
+    } else {
+        product
+    };
     let value = W::widen(base) + step;
     let finite = value.to_bits() & EXPONENT != EXPONENT;
     let rest = W::rest(value);

@@ -59,7 +59,14 @@ fn sums(_: Isa, pairs: &Pairs, row: &[u32], first: usize, out: &mut [i32]) {
 /// Turns sums into predicted words of `base` and their hints.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code)]
-pub(super) fn finish<W: Word>(isa: Isa, target: Target, sums: &[i32], base: &[u8], out: &mut [u8], hints: &mut [u8]) {
+pub(super) fn finish<W: Word>(
+    isa: Isa,
+    target: Target,
+    sums: &[i32],
+    base: &[u8],
+    out: &mut [u8],
+    hints: &mut [u8],
+) {
     match isa {
         Isa::Scalar => finish::finish::<W>(target, sums, base, out, hints),
         // SAFETY: these values exist only where the machine has the instructions.
@@ -71,7 +78,14 @@ pub(super) fn finish<W: Word>(isa: Isa, target: Target, sums: &[i32], base: &[u8
 
 /// Turns sums into predicted words of `base` and their hints.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn finish<W: Word>(_: Isa, target: Target, sums: &[i32], base: &[u8], out: &mut [u8], hints: &mut [u8]) {
+pub(super) fn finish<W: Word>(
+    _: Isa,
+    target: Target,
+    sums: &[i32],
+    base: &[u8],
+    out: &mut [u8],
+    hints: &mut [u8],
+) {
     finish::finish::<W>(target, sums, base, out, hints);
 }
 
