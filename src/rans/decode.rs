@@ -65,7 +65,7 @@ fn decode_with(
         match predict {
             None => out.copy_from_slice(base),
             Some(predict) => {
-                scratch.hints.resize(out.len(), 0);
+                scratch.hints.resize(out.len() / chunk.dtype.size(), 0);
                 predict.predict(0, base, out, &mut scratch.hints);
             }
         }

@@ -17,29 +17,47 @@ pub(super) struct Band {
     pub(super) scratch: Matrix,
 }
 
-/// The unit of differences: about the last place of most elements.
+/// What differences are measured in, and which are believed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Units {
+    /// About the last place of most elements.
     pub(super) one: f32,
+    /// Differences beyond this, in units, say nothing of the others: words that were set, not trained.
+    pub(super) limit: f32,
 }
 
 impl Units {
-    /// The unit for a sample of a tensor's words.
-    pub(super) fn of(dtype: DType, target: &[u8]) -> Self {
-        let mut places: Vec<f32> = match dtype {
-            DType::F32 => words::<F32>(target)
-                .map(|word| last_place::<F32>(word))
-                .collect(),
-            _ => words::<Bf16>(target)
-                .map(|word| last_place::<Bf16>(word))
-                .collect(),
-        };
-        places.sort_by(f32::total_cmp);
-        let middle = places.get(places.len() / 2).copied().unwrap_or(1.0);
-        Self {
-            one: middle.clamp(1e-30, 1e30),
+    /// The units for a sample of a tensor and its base.
+    pub(super) fn of(dtype: DType, target: &[u8], base: &[u8]) -> Self {
+        match dtype {
+            DType::F32 => Self::of_words::<F32>(target, base),
+            _ => Self::of_words::<Bf16>(target, base),
         }
     }
+
+    fn of_words<W: Word>(target: &[u8], base: &[u8]) -> Self {
+        let places = words::<W>(target).map(last_place::<W>).collect();
+        let one = quantile(places, 0.5).unwrap_or(1.0).clamp(1e-30, 1e30);
+        let steps = words::<W>(target)
+            .zip(words::<W>(base))
+            .map(|(t, b)| (W::widen(t) - W::widen(b)).abs());
+        let large = quantile(
+            steps
+                .filter(|&step| step > 0.0 && step.is_finite())
+                .collect(),
+            0.98,
+        );
+        Self {
+            one,
+            limit: large.map_or(1e15, |large| (8.0 * large / one).min(1e15)),
+        }
+    }
+}
+
+fn quantile(mut values: Vec<f32>, part: f32) -> Option<f32> {
+    let at = (values.len() as f32 * part) as usize;
+    let at = at.min(values.len().checked_sub(1)?);
+    Some(*values.select_nth_unstable_by(at, f32::total_cmp).1)
 }
 
 fn words<W: Word>(bytes: &[u8]) -> impl Iterator<Item = u32> {
@@ -95,7 +113,7 @@ impl Band {
         {
             let place = last_place::<W>(target) * scale;
             let step = (W::widen(target) - W::widen(base)) * scale;
-            let is_known = step.abs() < 1e15;
+            let is_known = step.abs() <= units.limit;
             *difference = if is_known { step } else { 0.0 };
             *noise = if is_known {
                 place * place * (1.0 / 12.0)

@@ -222,7 +222,7 @@ fn fit_matrix<B: Bands>(
         .min(MAX_RANK);
     let sample = sample(grid, bands)?;
     let mut judge = Judge::new(isa, grid, &sample);
-    let units = Units::of(grid.dtype, &sample.target);
+    let units = Units::of(grid.dtype, &sample.target, &sample.base);
     let (taught, held) = sample.halves();
     let learnt = learn(plan, grid, units, rank, &taught);
     if !pays(&mut judge, grid, &learnt, &held, units) {
