@@ -35,7 +35,8 @@ python-test: .venv/installed rust-test ## run the tests of the scripts, in a vir
 	.venv/bin/pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
-test-full: test ## run all tests, and those of NEON by qemu
+test-full: test ## run all tests, those of a build without `hub`, and those of NEON by qemu
+	$(CARGO) test --locked --no-default-features --test lean
 	tools/test_neon.sh
 
 lint: ## check formatting and clippy; warnings are errors

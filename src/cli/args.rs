@@ -40,8 +40,9 @@ pub enum ZipllmCommand {
     Check(CheckArgs),
     /// Fetches the listed models that are not there from the Hugging Face Hub
     ///
-    /// A base that base_ft.json names for a listed model is fetched too. Whole repositories are fetched, that is, also
-    /// copies of the weights in other formats: --exclude leaves them out, and running it again without fetches them.
+    /// A base that the file of `base_ft_path` has for a listed model is fetched too. Whole repositories are fetched,
+    /// including copies of the weights in other formats, as in onnx/ and original/: --exclude leaves them out. Running it
+    /// again without patterns fetches what was left out.
     #[command(after_long_help = DOWNLOAD_EXAMPLES)]
     Download(DownloadArgs),
 }

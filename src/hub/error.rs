@@ -42,6 +42,9 @@ pub enum HubError {
         /// What the connection said.
         reason: String,
     },
+    /// Another process fetches the same commit of the model into the same directory.
+    #[error("another process is fetching it into the same directory: wait until that is done")]
+    Busy,
     /// Files of one commit are there, and those of another are asked for.
     #[error("{} has files of commit {there}, and {revision} is another: ask for --revision {there}, or delete it to fetch {revision}", directory.display())]
     OtherCommit {

@@ -1,6 +1,6 @@
 //! `Transfer`: the bytes of one model's files, several at once, each resumed and checked before it gets its name.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -29,6 +29,8 @@ pub(super) struct Transfer<'a> {
     pub staging: PathBuf,
     /// Files that are not.
     parts: PathBuf,
+    /// Held open for its lock: two programs at one file would cut off each other's bytes.
+    _lock: File,
     received: AtomicU64,
 }
 
@@ -56,6 +58,11 @@ impl<'a> Transfer<'a> {
         for directory in [&staging, &parts] {
             fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
         }
+        let lock = File::open(&parts).map_err(Error::io("open", &parts))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => HubError::Busy,
+            TryLockError::Error(error) => Error::io("lock", &parts)(error).into(),
+        })?;
         Ok(Self {
             client,
             model,
@@ -63,6 +70,7 @@ impl<'a> Transfer<'a> {
             monitor,
             staging,
             parts,
+            _lock: lock,
             received: AtomicU64::new(0),
         })
     }
@@ -207,14 +215,23 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    /// Removes what is left: parts that patterns of this run let out, and other runs' empty directories.
+    /// Removes what earlier runs and other patterns left of the model: whole files, and parts, of any commit.
     pub fn clean_up(&self) {
-        // Left-overs do no harm.
-        let _ = fs::remove_dir_all(&self.staging);
-        let _ = fs::remove_dir_all(&self.parts);
-        if let Some(parent) = self.parts.parent() {
-            let _ = fs::remove_dir(parent);
+        // Left-overs only take space.
+        let Some(folder) = self.parts.parent() else {
+            return;
+        };
+        let mine = self.model.joined("--") + "@";
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry
+                .file_name()
+                .as_encoded_bytes()
+                .starts_with(mine.as_bytes())
+            {
+                let _ = fs::remove_dir_all(entry.path());
+            }
         }
+        let _ = fs::remove_dir(folder);
     }
 }
 
