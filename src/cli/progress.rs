@@ -12,7 +12,7 @@ use crate::report::Monitor;
 #[derive(Default)]
 pub struct Bar(Mutex<Option<ProgressBar>>);
 
-const TEMPLATE: &str = "{prefix} [{bar:30}] {decimal_bytes} / {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
+const TEMPLATE: &str = "{prefix} [{wide_bar}] {decimal_bytes} / {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
 
 impl Monitor for Bar {
     fn begin(&self, what: &str, bytes: u64) {

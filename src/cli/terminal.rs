@@ -135,6 +135,9 @@ mod tests {
         }
         assert_eq!(percent(1, 8), "12.5 %");
         assert_eq!(percent(0, 0), "0.0 %");
+        assert_eq!(rate(3_000_000_000, 2.0), "1.50 GB/s");
+        #[cfg(feature = "hub")]
+        assert_eq!(megabytes_per_second(3_000_000, 2.0), "1.5 MB/s");
     }
 
     #[test]

@@ -144,6 +144,9 @@ fn receive<'a>(
     monitor.begin(model.as_str(), total(wanted));
     let result = transfer.fetch_all(wanted, options.files_at_once);
     monitor.end();
+    if result.is_err() {
+        transfer.remove_empty();
+    }
     result.map(|()| transfer)
 }
 

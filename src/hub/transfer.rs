@@ -215,6 +215,19 @@ impl<'a> Transfer<'a> {
         }
     }
 
+    /// Removes parts without a byte, and the directories if nothing came at all, as with a model that may not be read.
+    pub fn remove_empty(&self) {
+        for part in fs::read_dir(&self.parts).into_iter().flatten().flatten() {
+            if part.metadata().is_ok_and(|found| found.len() == 0) {
+                let _ = fs::remove_file(part.path());
+            }
+        }
+        let folder = self.parts.parent();
+        for directory in [Some(self.parts.as_path()), Some(&self.staging), folder] {
+            let _ = directory.map(fs::remove_dir);
+        }
+    }
+
     /// Removes what earlier runs and other patterns left of the model: whole files, and parts, of any commit.
     pub fn clean_up(&self) {
         // Left-overs only take space.

@@ -8,6 +8,7 @@ import filecmp
 import json
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -198,6 +199,8 @@ def test_each_failure_has_its_message(
     assert result.returncode == 1
     assert any(line.startswith(f"error: {model}: ") and message in line for line in result.stderr.splitlines())
     assert not (config.parent / "models" / model.replace("/", "--")).exists()
+    parts = [path for path in (config.parent / "models").rglob("*") if ".parts" in str(path)]
+    assert parts == [], "no part without a byte is left behind"
 
 
 @pytest.mark.parametrize(
@@ -451,8 +454,8 @@ def test_a_terminal_shows_how_far_it_is(config: Path, hub: HubServer, bin_dir: P
     hub.bytes_per_second = 8 << 20
     terminal, program_side = pty.openpty()
     command = [bin_dir / "zipllm", "download", config]
-    variables = environment(tmp_path, HF_ENDPOINT=hub.url, TERM="xterm", COLUMNS="100")
-    fcntl.ioctl(program_side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    variables = environment(tmp_path, HF_ENDPOINT=hub.url, TERM="xterm")
+    fcntl.ioctl(program_side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=program_side)
     os.close(program_side)
     shown = b""
@@ -462,3 +465,5 @@ def test_a_terminal_shows_how_far_it_is(config: Path, hub: HubServer, bin_dir: P
     assert process.wait() == 0
     text = shown.decode()
     assert f"{LARGE} [" in text and " / 12.70 MB  " in text and " MB/s  " in text, text
+    lines = re.split(r"\r|\x1b\[2K", text)
+    assert max(map(len, lines)) <= 80, "a line fits the terminal"
