@@ -182,7 +182,7 @@ fn every_dtype_family_and_effort() {
                 let effort = EFFORTS[(number + kind) % 3];
                 for family in [Family::Auto, Family::BitX] {
                     let options = options(family, effort);
-                    case.through_the_chosen(kind % 2 == 0, &options, &mut used);
+                    case.through_the_chosen(kind.is_multiple_of(2), &options, &mut used);
                 }
                 case.through_each_codec(effort, &mut used);
             }
@@ -217,7 +217,7 @@ fn payloads_are_the_same_on_every_thread() {
     let encode = |case: &Case, number: usize, ws: &mut Workspace| -> (CodecId, Vec<u8>) {
         let options = options(Family::Auto, EFFORTS[number % 3]);
         let mut payload = Vec::new();
-        let view = case.view(number % 4 != 0);
+        let view = case.view(!number.is_multiple_of(4));
         let id = encode_chunk(&options, &view, &case.raw, ws, &mut payload);
         (id, payload)
     };

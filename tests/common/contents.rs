@@ -74,7 +74,7 @@ impl Format {
     }
 
     fn special(&self, random: &mut Random) -> u64 {
-        let magnitude = [0, self.infinity, 0, self.infinity | 1][random.next() as usize % 4];
+        let magnitude = [0, self.infinity, 0, self.infinity | 1][random.below(4)];
         self.sign(random) | magnitude
     }
 }
@@ -90,7 +90,6 @@ pub fn content(kind: usize, dtype: DType, elements: usize, seed: u64) -> (Vec<u8
         let near = weight.wrapping_add(random.next() % 9).wrapping_sub(4);
         let nan = format.sign(&mut random) | format.infinity | format.fraction(&mut random) | 1;
         let (word, base_word) = match kind {
-            0 => (near, weight),
             1 => (weight, weight),
             2 => (nan, weight),
             3 => (format.special(&mut random) & !1, weight),
@@ -100,8 +99,8 @@ pub fn content(kind: usize, dtype: DType, elements: usize, seed: u64) -> (Vec<u8
             ),
             5 => (alike, weight),
             6 => (weight ^ format.top, weight),
-            7 if random.next() % 60 == 0 => (random.next(), weight),
-            7 => (near, weight),
+            7 if random.below(60) == 0 => (random.next(), weight),
+            0 | 7 => (near, weight),
             8 => (random.next(), random.next()),
             9 => (near, weight.wrapping_add(format.infinity >> 2)),
             10 => (
