@@ -46,7 +46,7 @@ def last_sessions(records: list[dict[str, Any]]) -> list[pd.DataFrame]:
     runs = pd.DataFrame(last_records(records))
     runs["reduction"] = 100 * (1 - runs["stored_bytes"] / runs["original_bytes"])
     for action in ("ingest", "restore"):
-        runs[action] = runs["original_bytes"] / runs[f"{action}_seconds"] / 1e9
+        runs[action] = runs["original_bytes"] / pd.to_numeric(runs[f"{action}_seconds"]) / 1e9
     return [group for _, group in runs.groupby("label", sort=False)]
 
 
@@ -73,7 +73,10 @@ def summarize(runs: pd.DataFrame, labels: dict[str, str]) -> dict[str, Any]:
             "exact": bool(rows["exact"].all()),
         }
         for action in ("ingest", "restore"):
-            speed = rows[action]
+            speed = rows[action].dropna()
+            if speed.empty:
+                row[f"{action}_gigabytes_per_second"] = row[f"{action}_peak_memory_bytes"] = None
+                continue
             values = {"median": speed.median(), "least": speed.min(), "greatest": speed.max()}
             row[f"{action}_gigabytes_per_second"] = {name: round(float(value), 4) for name, value in values.items()}
             row[f"{action}_peak_memory_bytes"] = int(rows[f"{action}_peak_memory_bytes"].max())
@@ -82,9 +85,16 @@ def summarize(runs: pd.DataFrame, labels: dict[str, str]) -> dict[str, Any]:
 
 
 def spread(values: pd.Series) -> str:
-    """Writes the median, and least to greatest where there are several."""
+    """Writes the median, and least to greatest where there are several; a method that could not restore has none."""
+    if values.isna().any():
+        return "fails"
     text = f"{values.median():.3f}"
     return f"{text} ({values.min():.3f} to {values.max():.3f})" if len(values) > 1 else text
+
+
+def memory_text(values: pd.Series) -> str:
+    """Writes the greatest peak memory, in MiB."""
+    return "-" if values.isna().all() else f"{values.max() / MIB:.0f}"
 
 
 def markdown(sessions: list[pd.DataFrame], labels: dict[str, str]) -> str:
@@ -101,7 +111,7 @@ def markdown(sessions: list[pd.DataFrame], labels: dict[str, str]) -> str:
         )
         for method in (name for name in labels if name in set(runs["method"])):
             rows = runs[runs["method"] == method]
-            memory = " / ".join(f"{rows[f'{a}_peak_memory_bytes'].max() / MIB:.0f}" for a in ("ingest", "restore"))
+            memory = " / ".join(memory_text(rows[f"{action}_peak_memory_bytes"]) for action in ("ingest", "restore"))
             share = rows["stored_bytes"].median() / first["original_bytes"]
             saved = round(100 * (1 - share), 1) + 0.0  # never -0.0
             text += (
@@ -129,7 +139,9 @@ def marks(method: str, exact: bool) -> dict[str, Any]:
 def draw_panel(axes: Axes, runs: pd.DataFrame, action: str) -> None:
     """Draws every method's data reduction against its throughput, with a bar from the slowest to the fastest run."""
     for method, rows in runs.groupby("method"):
-        speed = rows[action]
+        speed = rows[action].dropna()
+        if speed.empty:
+            continue
         low, high = speed.median() - speed.min(), speed.max() - speed.median()
         axes.errorbar(
             speed.median(),
@@ -137,7 +149,7 @@ def draw_panel(axes: Axes, runs: pd.DataFrame, action: str) -> None:
             xerr=[[low], [high]],
             capsize=2,
             zorder=3 if method == WHOLE else 2,
-            **marks(str(method), rows["exact"].all()),
+            **marks(str(method), bool(rows["exact"].all())),
         )
     axes.set_xscale("log")
     least, greatest = runs[action].min(), runs[action].max()
@@ -161,7 +173,7 @@ def draw(sessions: list[pd.DataFrame], labels: dict[str, str], path: Path) -> No
         title = f"{first['label']}: {first['models']} models, {size_text(first['original_bytes'])}"
         row[0].set_title(wrap(title, 60), loc="left", fontsize=10)
     shown = set().union(*(runs["method"] for runs in sessions))
-    inexact = {method for runs in sessions for method in runs.loc[~runs["exact"].astype(bool), "method"]}
+    inexact = inexact_methods(sessions)
     handles = [
         Line2D(
             [], [], label=label + (" (not exact)" if method in inexact else ""), **marks(method, method not in inexact)
@@ -172,6 +184,16 @@ def draw(sessions: list[pd.DataFrame], labels: dict[str, str], path: Path) -> No
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=9)
     figure.suptitle(caption(sessions), fontsize=9)
     save(figure, path)
+
+
+def inexact_methods(sessions: list[pd.DataFrame]) -> dict[str, str]:
+    """Says of each method that did not give all bytes back in which families that was."""
+    found: dict[str, str] = {}
+    for runs in sessions:
+        for method in runs.loc[~runs["exact"].astype(bool), "method"].unique():
+            where = f" ({runs.iloc[0]['label']})" if len(sessions) > 1 else ""
+            found[method] = found.get(method, ", NOT exact") + where
+    return found
 
 
 def caption(sessions: list[pd.DataFrame]) -> str:
