@@ -148,19 +148,19 @@ impl Check<'_> {
             .map(|record| record.name)
             .collect();
         for name in based {
-            if self.misfit(heads, &name).is_some() {
+            if Self::misfit(heads, &name).is_some() {
                 self.read_again(heads, &name);
                 let base = heads.get(&name).map_or(name, |record| record.base);
                 self.read_again(heads, &base);
             }
-            if let Some((culprit, error)) = self.misfit(heads, &name) {
+            if let Some((culprit, error)) = Self::misfit(heads, &name) {
                 self.note(&culprit, &error);
             }
         }
     }
 
     /// What is wrong with an object's base, and which of both is to blame.
-    fn misfit(&self, heads: &Index, name: &Hash) -> Option<(Hash, Error)> {
+    fn misfit(heads: &Index, name: &Hash) -> Option<(Hash, Error)> {
         let record = heads.get(name).filter(|record| record.depth > 0)?;
         match heads.get(&record.base) {
             Some(base) if base.depth < record.depth && base.raw_len == record.raw_len => None,
