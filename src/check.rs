@@ -55,7 +55,7 @@ pub struct Damage {
     pub hurts: Vec<String>,
 }
 
-/// Checks a store.
+/// Checks a store; a writer may be at work in it meanwhile, for what looks damaged is looked at once more.
 ///
 /// # Errors
 /// Fails only where the store cannot be listed; damage is in the report.
@@ -65,6 +65,7 @@ pub fn run(store: &Store, options: Options, monitor: &dyn Monitor) -> Result<Che
     let mut check = Check {
         store,
         damaged: BTreeMap::new(),
+        strangers: Vec::new(),
         report: CheckReport::default(),
     };
     pool.install(|| check.all(options, monitor))?;
@@ -77,16 +78,18 @@ struct Check<'a> {
     store: &'a Store,
     /// Objects that are damaged or missing, and how.
     damaged: BTreeMap<Hash, String>,
+    /// Files among the objects that are none.
+    strangers: Vec<String>,
     report: CheckReport,
 }
 
 impl Check<'_> {
     fn all(&mut self, options: Options, monitor: &dyn Monitor) -> Result<()> {
-        let heads = self.heads()?;
-        self.bases(&heads);
-        self.index(&heads)?;
+        let mut heads = self.heads()?;
+        self.index(&mut heads)?;
         let manifests = self.manifests()?;
-        self.references(&heads, &manifests);
+        self.references(&mut heads, &manifests);
+        self.bases(&mut heads);
         if options.read_data {
             self.read_data(&heads, monitor)?;
         }
@@ -99,11 +102,7 @@ impl Check<'_> {
     fn heads(&mut self) -> Result<Index> {
         let (names, strangers) = self.store.objects()?;
         self.report.objects = names.len();
-        self.report.warnings.extend(
-            strangers
-                .into_iter()
-                .map(|path| format!("{path}: not an object")),
-        );
+        self.strangers = strangers;
         // A file is closed as soon as its head is known: there may be more objects than descriptors.
         let head = |name: &Hash| {
             let object = self.store.object(name);
@@ -118,6 +117,13 @@ impl Check<'_> {
             }
         }
         Ok(heads)
+    }
+
+    /// Looks for an object once more, whose head was read too long ago or not at all.
+    fn read_again(&self, heads: &mut Index, name: &Hash) {
+        if let Ok(object) = self.store.object(name) {
+            heads.insert(*name, Record::of(name, &object.frame));
+        }
     }
 
     fn note(&mut self, name: &Hash, error: &Error) {
@@ -135,43 +141,60 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn bases(&mut self, heads: &Index) {
-        for record in heads.values().filter(|record| record.depth > 0) {
-            match heads.get(&record.base) {
-                Some(base) if base.depth < record.depth && base.raw_len == record.raw_len => {}
-                Some(_) => self.note(
-                    &record.name,
-                    &Error::corrupt(&record.name, "its base does not fit it"),
-                ),
-                None => self.note(&record.base, &Error::MissingObject { name: record.base }),
+    fn bases(&mut self, heads: &mut Index) {
+        let based: Vec<Hash> = heads
+            .values()
+            .filter(|record| record.depth > 0)
+            .map(|record| record.name)
+            .collect();
+        for name in based {
+            if Self::misfit(heads, &name).is_some() {
+                self.read_again(heads, &name);
+                let base = heads.get(&name).map_or(name, |record| record.base);
+                self.read_again(heads, &base);
+            }
+            if let Some((culprit, error)) = Self::misfit(heads, &name) {
+                self.note(&culprit, &error);
             }
         }
     }
 
-    fn index(&mut self, heads: &Index) -> Result<()> {
+    /// What is wrong with an object's base, and which of both is to blame.
+    fn misfit(heads: &Index, name: &Hash) -> Option<(Hash, Error)> {
+        let record = heads.get(name).filter(|record| record.depth > 0)?;
+        match heads.get(&record.base) {
+            Some(base) if base.depth < record.depth && base.raw_len == record.raw_len => None,
+            Some(_) => Some((*name, Error::corrupt(name, "its base does not fit it"))),
+            None => Some((record.base, Error::MissingObject { name: record.base })),
+        }
+    }
+
+    /// Compares the index with the heads; these are read anew once, for a writer may have ended since.
+    fn index(&mut self, heads: &mut Index) -> Result<()> {
         let layout = self.store.layout();
-        if self.store.exists(&layout.dirty())? || !self.store.exists(&layout.object_log())? {
-            self.report.warnings.push(
-                "the index may lack objects of a run that was stopped; the next run rebuilds it"
-                    .into(),
-            );
-            return Ok(());
+        for attempt in 0..2 {
+            if self.store.exists(&layout.dirty())? || !self.store.exists(&layout.object_log())? {
+                self.report.warnings.push(
+                    "the index may lack objects of a run that was stopped; the next run rebuilds it"
+                        .into(),
+                );
+                return Ok(());
+            }
+            match self.store.stored_index()? {
+                Some(index) if index == *heads || !self.damaged.is_empty() => return Ok(()),
+                _ if attempt == 0 => *heads = self.heads()?,
+                _ => {}
+            }
         }
-        let damaged = match self.store.stored_index()? {
-            Some(index) => index != *heads && self.damaged.is_empty(),
-            None => true,
-        };
-        if damaged {
-            let path = layout.object_log();
-            let reason = format!(
-                "{}: damaged; nothing is lost, the next run rebuilds it",
-                path.display()
-            );
-            self.report.damage.push(Damage {
-                reason,
-                hurts: Vec::new(),
-            });
-        }
+        let path = layout.object_log();
+        let reason = format!(
+            "{}: damaged; nothing is lost, the next run rebuilds it",
+            path.display()
+        );
+        self.report.damage.push(Damage {
+            reason,
+            hurts: Vec::new(),
+        });
         Ok(())
     }
 
@@ -214,24 +237,23 @@ impl Check<'_> {
         }
     }
 
-    fn references(&mut self, heads: &Index, manifests: &[Manifest]) {
+    fn references(&mut self, heads: &mut Index, manifests: &[Manifest]) {
         for segment in manifests
             .iter()
             .flat_map(|manifest| &manifest.files)
             .flat_map(|file| &file.segments)
         {
-            match heads.get(&segment.object) {
+            let name = segment.object;
+            if !heads.contains_key(&name) {
+                self.read_again(heads, &name);
+            }
+            match heads.get(&name) {
                 Some(record) if record.raw_len == segment.length => {}
                 Some(_) => self.note(
-                    &segment.object,
-                    &Error::corrupt(&segment.object, "has another length than a manifest says"),
+                    &name,
+                    &Error::corrupt(&name, "has another length than a manifest says"),
                 ),
-                None => self.note(
-                    &segment.object,
-                    &Error::MissingObject {
-                        name: segment.object,
-                    },
-                ),
+                None => self.note(&name, &Error::MissingObject { name }),
             }
         }
     }
@@ -262,6 +284,11 @@ impl Check<'_> {
     }
 
     fn leftovers(&mut self) -> Result<()> {
+        let strangers = std::mem::take(&mut self.strangers);
+        let odd = strangers
+            .iter()
+            .map(|path| format!("{path}: not an object"));
+        self.report.warnings.extend(odd);
         let tmp = self.store.layout().tmp();
         let count = self
             .store

@@ -204,6 +204,15 @@ impl Run<'_> {
     }
 }
 
+/// Finds the models of a batch that [`run`] would refuse, and why: ids that cannot be told apart.
+pub fn clashes(jobs: &[Job], model_dir: &Path) -> HashMap<ModelId, String> {
+    let located: Vec<_> = jobs
+        .iter()
+        .map(|job| locate(model_dir, &job.model))
+        .collect();
+    find_clashes(jobs, &located)
+}
+
 /// Finds ids that cannot be told apart: two for one directory, or two that differ only in case.
 fn find_clashes(jobs: &[Job], located: &[Result<Option<ModelDir>>]) -> HashMap<ModelId, String> {
     let mut directories: HashMap<PathBuf, Vec<&ModelId>> = HashMap::new();

@@ -16,6 +16,9 @@ const LEAST_SIDE: usize = 16;
 /// Least elements for which scales are tried.
 const LEAST_ELEMENTS: usize = 4096;
 
+/// Most elements for which scales are tried: a chunk of the format. Sums over a row of twice as many still fit.
+const MOST_ELEMENTS: usize = 1 << 20;
+
 /// Sweeps over differences; more of them gain nothing. Words alone are linear in their scales and need one.
 const SWEEPS: u32 = 2;
 
@@ -67,7 +70,9 @@ pub(super) fn choose(
 
 /// Tells whether rows and columns are so many that scales are tried.
 pub(super) fn is_scalable(grid: Grid, elements: usize) -> bool {
-    grid.rows(elements) >= LEAST_SIDE && grid.row_len >= LEAST_SIDE && elements >= LEAST_ELEMENTS
+    grid.rows(elements) >= LEAST_SIDE
+        && grid.row_len >= LEAST_SIDE
+        && (LEAST_ELEMENTS..=MOST_ELEMENTS).contains(&elements)
 }
 
 /// Bits of the scales and of the longer bin map, in units of 2^-16.
