@@ -45,6 +45,16 @@ impl Matrix {
         &mut self.data[row * self.columns..(row + 1) * self.columns]
     }
 
+    /// As wide as `right`, with the columns of `self` in the place of its first.
+    pub(super) fn beside(&self, right: &Self) -> Self {
+        let mut out = right.clone();
+        for row in 0..self.rows {
+            let length = self.columns.min(out.columns);
+            out.row_mut(row)[..length].copy_from_slice(&self.row(row)[..length]);
+        }
+        out
+    }
+
     /// `self * right`, with a small matrix.
     pub(super) fn times(&self, right: &Small) -> Self {
         let right = right.to_matrix();

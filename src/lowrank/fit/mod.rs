@@ -16,7 +16,7 @@ use band::{Band, Units};
 use dense::Matrix;
 use quantise::{Ordered, Quantised, order, quantise};
 use sample::{Sample, sample};
-use sweep::{Factors, Grid, Noise, row_step, sweep};
+use sweep::{Factors, Grid, Noise, row_step, seeds, sweep};
 
 use super::factors::{Columns, Fitted, MAX_RANK, MOST_FACTOR_BYTES, Rows, Set};
 use super::{Shape, takes};
@@ -81,31 +81,43 @@ const MOST_COLUMNS: u64 = 1 << 18;
 /// Most factors of rows and columns of one tensor, to bound what an encoder holds.
 const MOST_FACTORS: u64 = (MOST_FACTOR_BYTES / 8) as u64;
 
-/// How hard factors are looked for.
-struct Plan {
-    /// The rank to begin with.
+/// Sweeps over a sample.
+const SAMPLE_SWEEPS: usize = 3;
+
+/// Sweeps with factors of one rank, after which the result is judged.
+struct Stage {
     rank: usize,
-    /// Sweeps over the tensor.
-    sweeps: u32,
-    /// Sweeps over the sample.
-    sample_sweeps: u32,
+    sweeps: usize,
 }
 
-impl Plan {
-    fn of(effort: Effort) -> Option<Self> {
-        match effort {
-            Effort::Fast => None,
-            Effort::Default => Some(Self {
-                rank: 16,
-                sweeps: 4,
-                sample_sweeps: 3,
-            }),
-            Effort::Max => Some(Self {
-                rank: 16,
-                sweeps: 10,
-                sample_sweeps: 6,
-            }),
-        }
+/// What is done at an effort; a greater rank only if all of the rank before was of use.
+fn stages(effort: Effort) -> &'static [Stage] {
+    const STAGES: [Stage; 5] = [
+        Stage {
+            rank: 16,
+            sweeps: 4,
+        },
+        Stage {
+            rank: 16,
+            sweeps: 6,
+        },
+        Stage {
+            rank: 32,
+            sweeps: 6,
+        },
+        Stage {
+            rank: 64,
+            sweeps: 6,
+        },
+        Stage {
+            rank: 128,
+            sweeps: 6,
+        },
+    ];
+    match effort {
+        Effort::Fast => &[],
+        Effort::Default => &STAGES[..1],
+        Effort::Max => &STAGES,
     }
 }
 
@@ -116,9 +128,11 @@ pub fn fit<T: Tensor>(
     shape: Shape,
     tensor: &T,
 ) -> Result<Option<Fitted>, T::Error> {
-    let Some(plan) = Plan::of(effort).filter(|_| is_tried(&shape)) else {
+    let stages = stages(effort);
+    if stages.is_empty() || !is_tried(&shape) {
         return Ok(None);
-    };
+    }
+    let most_rank = MOST_FACTORS / (shape.rows() + shape.sets() * shape.row_len);
     let columns = usize::try_from(shape.row_len).unwrap_or(0);
     let mut sets = Vec::new();
     let mut rows = Vec::new();
@@ -137,7 +151,7 @@ pub fn fit<T: Tensor>(
             rows: count,
             columns,
         };
-        match fit_matrix(isa, &plan, &grid, &bands)? {
+        match fit_matrix(isa, stages, most_rank as usize, &grid, &bands)? {
             Some((found, left)) => {
                 ratio = ratio.max(left);
                 rows.push((count, Some(found.clone())));
@@ -211,12 +225,12 @@ fn assemble(
 
 fn fit_matrix<B: Bands>(
     isa: Isa,
-    plan: &Plan,
+    stages: &[Stage],
+    most_rank: usize,
     grid: &Grid,
     bands: &B,
 ) -> Result<Option<Found>, B::Error> {
-    let rank = plan
-        .rank
+    let most_rank = most_rank
         .min(grid.rows / 2)
         .min(grid.columns / 2)
         .min(MAX_RANK);
@@ -224,26 +238,50 @@ fn fit_matrix<B: Bands>(
     let mut judge = Judge::new(isa, grid, &sample);
     let units = Units::of(grid.dtype, &sample.target, &sample.base);
     let (taught, held) = sample.halves();
-    let learnt = learn(plan, grid, units, rank, &taught);
+    let learnt = learn(grid, units, most_rank.min(16), &taught);
     if !pays(&mut judge, grid, &learnt, &held, units) {
         return Ok(None);
     }
     let (factors, mut noise) = learnt;
+    let rows = Matrix::new(grid.rows, factors.columns.columns);
     let mut factors = Factors {
-        rows: Matrix::new(grid.rows, rank),
+        rows,
         columns: factors.columns,
     };
-    for number in 0..plan.sweeps {
-        sweep(bands, grid, &mut factors, &mut noise, number == 0)?;
+    let mut best: Option<Found> = None;
+    let mut is_first = true;
+    for stage in stages {
+        let rank = factors.columns.columns;
+        if stage.rank > rank {
+            let is_full = best.as_ref().is_some_and(|found| found.0.set.rank == rank);
+            if !is_full || rank == most_rank {
+                break;
+            }
+            factors.widen(stage.rank.min(most_rank));
+        }
+        for _ in 0..stage.sweeps {
+            sweep(
+                bands,
+                grid,
+                &mut factors,
+                &mut noise,
+                std::mem::take(&mut is_first),
+            )?;
+        }
+        if let Some(found) = judge.choose(&order(&factors), &noise)
+            && best.as_ref().is_none_or(|best| found.1 < best.1)
+        {
+            best = Some(found);
+        }
     }
-    Ok(judge.choose(&order(&factors), &noise))
+    Ok(best)
 }
 
 /// Factors, and the bytes expected with them over those without.
 type Found = (Quantised, f64);
 
 /// Fits factors to a sample alone.
-fn learn(plan: &Plan, grid: &Grid, units: Units, rank: usize, sample: &Sample) -> (Factors, Noise) {
+fn learn(grid: &Grid, units: Units, rank: usize, sample: &Sample) -> (Factors, Noise) {
     let mut noise = Noise {
         units,
         variance: 1.0,
@@ -258,22 +296,11 @@ fn learn(plan: &Plan, grid: &Grid, units: Units, rank: usize, sample: &Sample) -
         rows: Matrix::new(small.rows, rank),
         columns: seeds(grid.columns, rank),
     };
-    for number in 0..plan.sample_sweeps {
+    for number in 0..SAMPLE_SWEEPS {
         // A sample in memory cannot fail to be read.
         let Ok(()) = sweep(sample, &small, &mut factors, &mut noise, number == 0);
     }
     (factors, noise)
-}
-
-/// Column factors to begin with: any, the same in every run.
-fn seeds(columns: usize, rank: usize) -> Matrix {
-    let mut state = 0x9E37_79B9u32;
-    let mut out = Matrix::new(columns, rank);
-    for value in &mut out.data {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        *value = (state >> 8) as f32 / 8_388_608.0 - 1.0;
-    }
-    out
 }
 
 /// Tells whether column factors learnt from one half of a sample make the other half smaller, by more than they cost.

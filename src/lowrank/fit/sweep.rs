@@ -16,6 +16,26 @@ pub(super) struct Factors {
     pub(super) columns: Matrix,
 }
 
+impl Factors {
+    /// Adds components: of rows nothing, of columns anything, for the next sweep to turn to what is left.
+    pub(super) fn widen(&mut self, rank: usize) {
+        let new = seeds(self.columns.rows, rank);
+        self.rows = self.rows.beside(&Matrix::new(self.rows.rows, rank));
+        self.columns = self.columns.beside(&new);
+    }
+}
+
+/// Column factors to begin with: any, the same in every run.
+pub(super) fn seeds(columns: usize, rank: usize) -> Matrix {
+    let mut state = 0x9E37_79B9u32;
+    let mut out = Matrix::new(columns, rank);
+    for value in &mut out.data {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *value = (state >> 8) as f32 / 8_388_608.0 - 1.0;
+    }
+    out
+}
+
 /// What a fit knows of the tensor's noise.
 #[derive(Clone)]
 pub(super) struct Noise {
