@@ -1,4 +1,4 @@
-//! Prediction of a tensor from its base and a low-rank product: what a merged LoRA, and much of any fine-tune, is.
+//! Prediction of a tensor from its base and a low-rank product: what a merged adapter, and much of any fine-tune, is.
 //!
 //! An element is predicted as `base + sum of row factor * column factor`. [`factors`] holds the factors and how they
 //! are written, [`kernel`] the arithmetic, [`predict`] puts both to the elements of a chunk, [`fit`] finds factors.

@@ -25,7 +25,11 @@ impl Predict for Predictor<'_> {
     fn predict(&self, start: usize, base: &[u8], predicted: &mut [u8], hints: &mut [u8]) {
         match self.columns.dtype {
             DType::F32 => self.run::<F32>(start, base, predicted, hints),
-            _ => self.run::<Bf16>(start, base, predicted, hints),
+            DType::Bf16 => self.run::<Bf16>(start, base, predicted, hints),
+            _ => {
+                predicted.copy_from_slice(base);
+                hints.fill(NO_HINT);
+            }
         }
     }
 }
@@ -49,25 +53,22 @@ impl Predictor<'_> {
             ) else {
                 return;
             };
-            match self.columns.set_of(row).filter(|set| set.rank > 0) {
-                Some(set) => {
-                    let factors = self
-                        .rows
-                        .of(row)
-                        .get(..set.rank.div_ceil(2))
-                        .unwrap_or_default();
-                    set.pairs.sums(self.isa, factors, column, sums);
-                    let scale = f32::from_bits(u32::from(set.exponent) << 23);
-                    let target = Target {
-                        scale,
-                        rounded: self.columns.rounded,
-                    };
-                    finish::<W>(self.isa, target, sums, base, predicted, hints);
-                }
-                None => {
-                    predicted.copy_from_slice(base);
-                    hints.fill(NO_HINT);
-                }
+            if let Some(set) = self.columns.set_of(row).filter(|set| set.rank > 0) {
+                let factors = self
+                    .rows
+                    .of(row)
+                    .get(..set.rank.div_ceil(2))
+                    .unwrap_or_default();
+                set.pairs.sums(self.isa, factors, column, sums);
+                let scale = f32::from_bits(u32::from(set.exponent) << 23);
+                let target = Target {
+                    scale,
+                    rounded: self.columns.rounded,
+                };
+                finish::<W>(self.isa, target, sums, base, predicted, hints);
+            } else {
+                predicted.copy_from_slice(base);
+                hints.fill(NO_HINT);
             }
             at += length;
         }

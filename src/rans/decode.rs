@@ -258,14 +258,16 @@ impl<'a> Stream<'a> {
             planes: self.format.planes(),
         };
         let mut words = Words::new(self.words);
-        let (mut predicted, mut hints) = ([0; BLOCK * 8], [0; BLOCK]);
+        let block = if self.predict.is_some() { BLOCK } else { 0 };
+        let (mut predicted, mut hints) = (vec![0; block * size], vec![0; block]);
         for (number, out) in out.chunks_mut(BLOCK * size).enumerate() {
             let elements = out.len() / size;
             let start = number * BLOCK;
             let base = base
                 .and_then(|base| base.get(start * size..))
                 .and_then(|base| base.get(..out.len()));
-            let (predicted, hints) = (&mut predicted[..out.len()], &mut hints[..elements]);
+            let predicted = predicted.get_mut(..out.len()).unwrap_or_default();
+            let hints = hints.get_mut(..elements).unwrap_or_default();
             let base = match (self.predict, base) {
                 (Some(predict), Some(base)) => {
                     predict.predict(start, base, predicted, hints);

@@ -348,16 +348,18 @@ pub(super) fn read_map(reader: &mut BitReader<'_>) -> Result<([u8; CELLS], usize
     let mut next = 0u8;
     for cell in 0..CELLS {
         let (before, above) = neighbours(&map, cell);
-        map[cell] = if reader.take(1)? == 1 {
-            before.ok_or(Bad::Malformed("map"))?
-        } else if reader.take(1)? == 1 {
-            above.ok_or(Bad::Malformed("map"))?
-        } else if reader.take(1)? == 1 {
-            next += 1;
-            next - 1
-        } else {
-            reader.take(6)? as u8
+        let mut kind = 0;
+        while kind < 3 && reader.take(1)? == 0 {
+            kind += 1;
+        }
+        let old = match kind {
+            0 => before,
+            1 => above,
+            2 => Some(next),
+            _ => Some(reader.take(6)? as u8),
         };
+        map[cell] = old.ok_or(Bad::Malformed("map"))?;
+        next += u8::from(kind == 2);
         if map[cell] >= next || usize::from(next) > CONTEXTS {
             return Err(Bad::Malformed("map"));
         }

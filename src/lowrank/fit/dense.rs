@@ -70,7 +70,7 @@ impl Matrix {
             let (values, weight) = (self.row(row), weight(row));
             for (i, &a) in values.iter().enumerate() {
                 let a = weight * f64::from(a);
-                let line = &mut out.data[i * out.size..i * out.size + i + 1];
+                let line = &mut out.data[i * out.size..=i * out.size + i];
                 for (sum, &b) in line.iter_mut().zip(values) {
                     *sum += a * f64::from(b);
                 }

@@ -151,16 +151,13 @@ pub fn fit<T: Tensor>(
             rows: count,
             columns,
         };
-        match fit_matrix(isa, stages, most_rank as usize, &grid, &bands)? {
-            Some((found, left)) => {
-                ratio = ratio.max(left);
-                rows.push((count, Some(found.clone())));
-                sets.push(found.set);
-            }
-            None => {
-                rows.push((count, None));
-                sets.push(Set::new(0, 127, columns, &[]));
-            }
+        if let Some((found, left)) = fit_matrix(isa, stages, most_rank as usize, &grid, &bands)? {
+            ratio = ratio.max(left);
+            rows.push((count, Some(found.clone())));
+            sets.push(found.set);
+        } else {
+            rows.push((count, None));
+            sets.push(Set::new(0, 127, columns, &[]));
         }
     }
     Ok(assemble(shape, sets, &rows, ratio))
@@ -335,7 +332,7 @@ fn pays(
         let found = quantise(
             &ordered,
             rank,
-            judge.exponent(&ordered, rank, noise),
+            Judge::exponent(&ordered, rank, noise),
             units.one,
         );
         let after = judge.sampled(&found);
@@ -400,7 +397,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The exponent at which rounded factors err by a small part of what is uncertain anyway.
-    fn exponent(&self, ordered: &Ordered, rank: usize, noise: &Noise) -> u8 {
+    fn exponent(ordered: &Ordered, rank: usize, noise: &Noise) -> u8 {
         let strength: f64 = ordered.strengths.iter().take(rank).sum();
         let error = 0.05 * (f64::from(noise.variance) + 1.0 / 12.0);
         let gain = (strength / 6.0 / error).max(1e-30);
@@ -423,7 +420,7 @@ impl<'a> Judge<'a> {
             is_better
         };
         for rank in RANKS.into_iter().filter(|&r| r <= rank) {
-            let exponent = self.exponent(ordered, rank, noise);
+            let exponent = Self::exponent(ordered, rank, noise);
             attempt(self, rank, exponent);
         }
         let (rank, start) = best

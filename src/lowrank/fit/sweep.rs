@@ -143,7 +143,7 @@ fn step<B: Bands>(
     let rank = factors.columns.columns;
     let mut band = Band::default();
     bands.read(from, to, &mut |target, base| {
-        band.fill(shape.dtype, noise.units, shape.columns, target, base)
+        band.fill(shape.dtype, noise.units, shape.columns, target, base);
     })?;
     band.weigh(noise.variance);
     let old = &factors.rows.data[from * rank..to * rank];

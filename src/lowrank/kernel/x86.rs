@@ -1,5 +1,6 @@
 //! AVX2 and AVX-512.
-#![allow(unsafe_code)]
+// Unaligned loads and stores take pointers to registers.
+#![allow(unsafe_code, clippy::cast_ptr_alignment)]
 
 use std::arch::x86_64::{
     __m256i, __m512i, _mm256_add_epi32, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_set1_epi32,
