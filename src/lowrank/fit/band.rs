@@ -9,6 +9,8 @@ use crate::rans::Isa;
 /// Differences of some rows, and how uncertain each is.
 pub(super) struct Band {
     pub(super) isa: Isa,
+    /// Buffers for the words.
+    pub(super) bytes: [Vec<u8>; 2],
     /// Target less base, in units of [`Units::one`].
     pub(super) differences: Matrix,
     /// The variance of the target's rounding, in squared units; infinite where nothing is known.
@@ -73,6 +75,7 @@ impl Band {
         let [differences, noise, weights, scratch] = Default::default();
         Self {
             isa,
+            bytes: Default::default(),
             differences,
             noise,
             weights,

@@ -44,6 +44,7 @@ trait Bands: Sync {
         &self,
         from: usize,
         to: usize,
+        bytes: &mut [Vec<u8>; 2],
         use_it: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), Self::Error>;
 }
@@ -62,13 +63,16 @@ impl<T: Tensor> Bands for Matrices<'_, T> {
         &self,
         from: usize,
         to: usize,
+        bytes: &mut [Vec<u8>; 2],
         use_it: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), T::Error> {
-        let bytes = (to - from) * self.columns * self.dtype.size();
-        let (mut target, mut base) = (vec![0; bytes], vec![0; bytes]);
+        let [target, base] = bytes;
+        let length = (to - from) * self.columns * self.dtype.size();
+        target.resize(length, 0);
+        base.resize(length, 0);
         let first = self.first_element + (from * self.columns) as u64;
-        self.tensor.read(first, &mut target, &mut base)?;
-        use_it(&target, &base);
+        self.tensor.read(first, target, base)?;
+        use_it(target, base);
         Ok(())
     }
 }

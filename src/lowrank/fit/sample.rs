@@ -35,9 +35,9 @@ pub(super) fn sample<B: Bands>(grid: &Grid, bands: &B, part: usize) -> Result<Sa
     let rows: Vec<usize> = (0..count)
         .map(|number| number * grid.rows / count)
         .collect();
-    let (mut target, mut base) = (Vec::new(), Vec::new());
+    let (mut target, mut base, mut bytes) = (Vec::new(), Vec::new(), Default::default());
     for &row in &rows {
-        bands.read(row, row + 1, &mut |t, b| {
+        bands.read(row, row + 1, &mut bytes, &mut |t, b| {
             target.extend_from_slice(t);
             base.extend_from_slice(b);
         })?;
@@ -119,6 +119,7 @@ impl Bands for Sample {
         &self,
         from: usize,
         to: usize,
+        _: &mut [Vec<u8>; 2],
         use_it: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), Self::Error> {
         let width = self.target.len() / self.rows.len().max(1);

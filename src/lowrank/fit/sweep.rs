@@ -3,6 +3,8 @@
 //! Both steps are those of Newton with the weights taken as a product of row and column weights, so that all rows
 //! share one small matrix; the rows' is as long as minimises the weighted squares.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use rayon::prelude::*;
 
 use super::band::{Band, Units};
@@ -82,17 +84,19 @@ pub(super) fn sweep<B: Bands>(
     let mut row_weights = Vec::with_capacity(shape.rows);
     let mut squares = 0.0;
     let ranges = shape.bands();
+    let spare_bands = Mutex::new(Vec::new());
     for window in ranges.chunks(WINDOW) {
         let parts: Vec<Part> = window
             .par_iter()
-            .map_init(
-                || Band::new(Isa::detect()),
-                |band, &(from, to)| {
-                    step(
-                        band, bands, shape, factors, noise, &solver, from, to, is_first,
-                    )
-                },
-            )
+            .map(|&(from, to)| {
+                let spare = lock(&spare_bands).pop();
+                let mut band = spare.unwrap_or_else(|| Band::new(Isa::detect()));
+                let part = step(
+                    &mut band, bands, shape, factors, noise, &solver, from, to, is_first,
+                );
+                lock(&spare_bands).push(band);
+                part
+            })
             .collect::<Result<_, _>>()?;
         for (part, &(from, _)) in parts.iter().zip(window) {
             factors.rows.data[from * rank..from * rank + part.rows.data.len()]
@@ -131,6 +135,10 @@ pub(super) fn sweep<B: Bands>(
 /// Bands that are worked on before their sums are added up; fixed, so that threads do not change the result.
 const WINDOW: usize = 8;
 
+fn lock(bands: &Mutex<Vec<Band>>) -> MutexGuard<'_, Vec<Band>> {
+    bands.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn add(sums: &mut [f32], more: &[f32]) {
     for (sum, more) in sums.iter_mut().zip(more) {
         *sum += more;
@@ -150,9 +158,11 @@ fn step<B: Bands>(
     is_first: bool,
 ) -> Result<Part, B::Error> {
     let rank = factors.columns.columns;
-    bands.read(from, to, &mut |target, base| {
+    let mut bytes = std::mem::take(&mut band.bytes);
+    bands.read(from, to, &mut bytes, &mut |target, base| {
         band.fill(shape.dtype, noise.units, shape.columns, target, base);
     })?;
+    band.bytes = bytes;
     band.weigh(noise.variance);
     let old = &factors.rows.data[from * rank..to * rank];
     let mut rows = Matrix {
@@ -234,7 +244,7 @@ pub(super) struct Grid {
 }
 
 /// Elements of a band.
-const BAND_ELEMENTS: usize = 1 << 17;
+const BAND_ELEMENTS: usize = 1 << 16;
 
 /// Least rows of a band.
 const BAND_ROWS: usize = 16;
