@@ -79,10 +79,12 @@ impl Matrix {
             &mut out,
         );
         let data = out.data.iter().map(|&x| f64::from(x)).collect();
-        Small {
-            size: self.columns,
-            data,
-        }
+        let size = self.columns;
+        let mut out = Small { size, data };
+        // What short floats get wrong must not look like a direction.
+        let trace: f64 = (0..size).map(|i| out.at(i, i)).sum();
+        (0..size).for_each(|i| out.set(i, i, out.at(i, i) + trace / size as f64 * 1e-6));
+        out
     }
 
     /// The products of all pairs of columns, each row weighted.
@@ -223,7 +225,7 @@ impl Small {
     /// The lower triangle `L` with `L * Lt` equal to this symmetric matrix, made positive where it is not quite.
     pub(super) fn cholesky(&self) -> Self {
         let trace: f64 = (0..self.size).map(|i| self.at(i, i)).sum();
-        let ridge = trace.max(f64::MIN_POSITIVE) / self.size.max(1) as f64 * 1e-6;
+        let ridge = trace.max(f64::MIN_POSITIVE) / self.size.max(1) as f64 * 1e-7;
         let mut out = Self::new(self.size);
         for i in 0..self.size {
             for j in 0..=i {

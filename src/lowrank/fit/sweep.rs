@@ -75,9 +75,9 @@ pub(super) fn sweep<B: Bands>(
         shape.columns as f64,
     );
     let mean = (total / count).max(f64::MIN_POSITIVE);
-    let shared = factors
-        .columns
-        .gram_fast(|column| noise.columns[column] / mean as f32);
+    let shared = shape.gram(&factors.columns, |column| {
+        noise.columns[column] / mean as f32
+    });
     let solver = shared.inverse();
     let mut gradient = Matrix::new(shape.columns, rank);
     let mut weights = vec![0.0f32; shape.columns];
@@ -109,9 +109,7 @@ pub(super) fn sweep<B: Bands>(
     }
     let all: f64 = row_weights.iter().map(|&w| f64::from(w)).sum();
     let row_mean = (all / shape.rows as f64).max(f64::MIN_POSITIVE);
-    let shared = factors
-        .rows
-        .gram_fast(|row| row_weights[row] / row_mean as f32);
+    let shared = shape.gram(&factors.rows, |row| row_weights[row] / row_mean as f32);
     let step = gradient.times(&shared.inverse());
     for (column, weight) in weights.iter().enumerate() {
         // The gradient is over all rows of the column: its matrix is the shared one, times the column's mean weight.
@@ -250,6 +248,15 @@ const BAND_ELEMENTS: usize = 1 << 16;
 const BAND_ROWS: usize = 16;
 
 impl Grid {
+    /// The products of all pairs of columns of factors, each row weighted; exact where differences have many digits.
+    fn gram(&self, factors: &Matrix, weight: impl Fn(usize) -> f32) -> Small {
+        if self.dtype == crate::dtype::DType::F32 {
+            factors.gram(|row| f64::from(weight(row)))
+        } else {
+            factors.gram_fast(weight)
+        }
+    }
+
     /// The first row and the end of each band.
     pub(super) fn bands(&self) -> Vec<(usize, usize)> {
         let rows = (BAND_ELEMENTS / self.columns.max(1)).max(BAND_ROWS);
