@@ -14,6 +14,7 @@ use crate::store::Store;
 use crate::store::index::{Index, Record};
 use crate::store::manifest::Manifest;
 use crate::store::sealed;
+use crate::threads;
 
 /// How to check.
 #[derive(Clone, Copy, Debug)]
@@ -60,15 +61,7 @@ pub struct Damage {
 /// Fails only where the store cannot be listed; damage is in the report.
 pub fn run(store: &Store, options: Options, monitor: &dyn Monitor) -> Result<CheckReport> {
     let start = Instant::now();
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads.max(1))
-        .build()
-        .map_err(|error| {
-            Error::input(
-                store.layout().root(),
-                format!("cannot start {} threads: {error}", options.threads),
-            )
-        })?;
+    let pool = threads::pool(options.threads, store.layout().root())?;
     let mut check = Check {
         store,
         damaged: BTreeMap::new(),

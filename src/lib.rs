@@ -4,7 +4,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`] |
+//! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`], [`threads`] |
 //! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, in scalar code and SIMD |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
 //! | knowledge | [`object_reader`], [`object_writer`]: objects with their bases; [`pairing`]: which base; [`report`]: figures |
@@ -34,5 +34,6 @@ pub mod report;
 pub mod restore;
 pub mod source;
 pub mod store;
+pub mod threads;
 
 pub use error::{Error, ErrorKind, Result};

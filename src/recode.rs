@@ -17,6 +17,7 @@ use crate::object_writer::{Digest, EncodedChunk, NewObject};
 use crate::report::Monitor;
 use crate::store::index::Record;
 use crate::store::{ObjectWriter, StoreWriter};
+use crate::threads;
 
 /// Bytes of an object that are held decoded at a time.
 const WINDOW_BYTES: usize = 32 << 20;
@@ -65,15 +66,7 @@ pub fn run(
 ) -> Result<RecodeReport> {
     let start = Instant::now();
     let root = writer.store().layout().root();
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads.max(1))
-        .build()
-        .map_err(|error| {
-            Error::input(
-                root,
-                format!("cannot start {} threads: {error}", options.threads),
-            )
-        })?;
+    let pool = threads::pool(options.threads, root)?;
     let index = writer.store().index()?;
     let before = index
         .values()

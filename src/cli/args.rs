@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+#[cfg(not(feature = "hub"))]
+use clap::{CommandFactory, error::ErrorKind};
 
 use crate::codec::select::Effort;
 use crate::config::EFFORTS;
@@ -17,7 +19,8 @@ use crate::restore::ModelVersion;
     name = "zipllm",
     version,
     args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
+    subcommand_negates_reqs = true,
+    mut_group("FetchArgs", |group| group.requires("download"))
 )]
 pub struct ZipllmArgs {
     /// What to do other than storing models.
@@ -36,8 +39,12 @@ pub enum ZipllmCommand {
     /// Checks that the store is whole; exit code 3 if it is not
     Check(CheckArgs),
     /// Fetches the listed models that are not there from the Hugging Face Hub
-    #[cfg(feature = "hub")]
-    Download(super::commands::download::DownloadArgs),
+    ///
+    /// A base that the file of `base_ft_path` has for a listed model is fetched too. Whole repositories are fetched,
+    /// including copies of the weights in other formats, as in onnx/ and original/: --exclude leaves them out. Running it
+    /// again without patterns fetches what was left out.
+    #[command(after_long_help = DOWNLOAD_EXAMPLES)]
+    Download(DownloadArgs),
 }
 
 /// `zipllm CONFIG`.
@@ -50,15 +57,60 @@ pub struct CompressArgs {
     #[arg(long)]
     pub accept_missing: bool,
     /// Fetch the models that are neither there nor stored from the Hugging Face Hub, each before it is stored
-    #[cfg(feature = "hub")]
     #[arg(long)]
     pub download: bool,
+    /// What to fetch.
+    #[command(flatten, next_help_heading = "With --download")]
+    pub fetch: FetchArgs,
     /// Worker threads, in place of the config's
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     /// How long the encoders may search, in place of the config's: fast, default or max
     #[arg(long, value_parser = effort)]
     pub effort: Option<Effort>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to fetch from the Hugging Face Hub, and how.
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// Fetch this branch, tag or commit (default: main)
+    #[arg(long)]
+    pub revision: Option<String>,
+    /// Fetch only files that match, as in '*.json' or 'onnx/'; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<String>,
+    /// Do not fetch files that match, such as 'onnx/' or 'original/'; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Files fetched at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: u16,
+}
+
+const DOWNLOAD_EXAMPLES: &str = "\
+Examples:
+  Leave out copies of the weights for other programs:
+    zipllm download config.json --exclude 'onnx/' --exclude 'original/' --exclude '*.gguf'
+  Fetch weights as safetensors, settings and tokenizer only:
+    zipllm download config.json --include '*.safetensors' --include '*.json' --include '*.txt' --include '*.model'
+
+In a pattern, * is any run of characters, / included, and ? is one character; one that ends in / means everything below
+that directory. What was left out is noted in model_dir/.downloads, and told when the model is stored.
+
+Environment:
+  HF_TOKEN (else the file `token` in HF_HOME), HF_ENDPOINT, HF_HOME";
+
+/// `zipllm download CONFIG`.
+#[derive(Debug, Args)]
+pub struct DownloadArgs {
+    /// The config file (JSON)
+    pub config: PathBuf,
+    /// What to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
@@ -119,6 +171,14 @@ pub struct RestoreArgs {
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// An error of usage: exit code 2.
+#[cfg(not(feature = "hub"))]
+pub fn usage(message: &str) -> anyhow::Error {
+    ZipllmArgs::command()
+        .error(ErrorKind::UnknownArgument, message)
+        .into()
 }
 
 fn threads(text: &str) -> Result<usize, String> {

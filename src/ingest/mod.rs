@@ -25,6 +25,7 @@ use crate::report::{IngestReport, ModelReport, Monitor, Savings, Status, StoreTo
 use crate::source::{ModelDir, locate};
 use crate::store::fs::{Disk, LocalDisk};
 use crate::store::{Store, StoreWriter};
+use crate::threads;
 
 /// One model to store.
 #[derive(Clone, Debug)]
@@ -84,15 +85,7 @@ pub fn run(
         .map(|job| locate(model_dir, &job.model))
         .collect();
     let writer = StoreWriter::open_on(options.disk.clone(), store_dir)?;
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads.max(1))
-        .build()
-        .map_err(|error| {
-            Error::input(
-                store_dir,
-                format!("cannot start {} threads: {error}", options.threads),
-            )
-        })?;
+    let pool = threads::pool(options.threads, store_dir)?;
     let clashes = find_clashes(jobs, &located);
     let depended = writer
         .store()
@@ -209,6 +202,15 @@ impl Run<'_> {
         report.bytes = manifest.bytes;
         Ok(())
     }
+}
+
+/// Finds the models of a batch that [`run`] would refuse, and why: ids that cannot be told apart.
+pub fn clashes(jobs: &[Job], model_dir: &Path) -> HashMap<ModelId, String> {
+    let located: Vec<_> = jobs
+        .iter()
+        .map(|job| locate(model_dir, &job.model))
+        .collect();
+    find_clashes(jobs, &located)
 }
 
 /// Finds ids that cannot be told apart: two for one directory, or two that differ only in case.

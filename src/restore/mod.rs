@@ -20,6 +20,7 @@ use crate::object_reader::ObjectReader;
 use crate::report::{Monitor, RestoreReport};
 use crate::store::Store;
 use crate::store::manifest::{FileEntry, Manifest};
+use crate::threads;
 use file::Context;
 use output::OutputDir;
 
@@ -139,15 +140,7 @@ pub fn run(
     monitor: &dyn Monitor,
 ) -> Result<(RestoreReport, Vec<Error>)> {
     let start = Instant::now();
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(options.threads.max(1))
-        .build()
-        .map_err(|error| {
-            Error::input(
-                out,
-                format!("cannot start {} threads: {error}", options.threads),
-            )
-        })?;
+    let pool = threads::pool(options.threads, out)?;
     let output = OutputDir::open(out)?;
     let kept = pool.install(|| find_kept(&output, manifest, options.force))?;
     let reader = ObjectReader::new(store.clone());

@@ -12,7 +12,7 @@ use crate::ingest::{self, Job};
 use crate::name::ModelId;
 use crate::report::{Coded, IngestReport, ModelReport, Status};
 
-pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
+pub fn run(args: CompressArgs) -> anyhow::Result<Outcome> {
     let Some(path) = &args.config else {
         anyhow::bail!("no config file was given")
     };
@@ -20,7 +20,6 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let list = config.model_list()?;
     let map = config.base_map(&list.models)?;
     let planned = map.order(&list.models);
-    #[cfg(feature = "hub")]
     if args.download {
         super::download::make_model_dir(&config)?;
     }
@@ -45,22 +44,13 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
         optional,
         ..ingest::Options::default()
     };
-    #[cfg(feature = "hub")]
-    let fetched = args
-        .download
-        .then(|| super::download::fetch_and_store(&config, &jobs, &options));
-    #[cfg(not(feature = "hub"))]
-    let fetched: Option<anyhow::Result<IngestReport>> = None;
-    let mut report = match fetched {
-        Some(report) => report?,
-        None => ingest::run(
-            &jobs,
-            &config.model_dir,
-            &config.storage_dir,
-            &options,
-            &Bar::default(),
-        )?,
+    let mut report = if args.download {
+        super::download::fetch_and_store(&config, args.fetch, &jobs, &options)?
+    } else {
+        let (models, store) = (&config.model_dir, &config.storage_dir);
+        ingest::run(&jobs, models, store, &options, &Bar::default())?
     };
+    super::left_out::warn(&mut report, &config);
     warnings.extend(tell_unlisted(&report, &options.optional));
     report.warnings.splice(0..0, warnings);
     tell_problems(&report);

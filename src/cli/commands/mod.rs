@@ -3,7 +3,11 @@
 mod check;
 mod compress;
 #[cfg(feature = "hub")]
-pub mod download;
+mod download;
+#[cfg(not(feature = "hub"))]
+#[path = "no_download.rs"]
+mod download;
+mod left_out;
 mod recode;
 pub mod restore;
 
@@ -19,10 +23,9 @@ use super::terminal::{escape, escape_line, peak_memory};
 pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
     match args.command {
         Some(ZipllmCommand::Check(args)) => check::run(&args),
-        #[cfg(feature = "hub")]
         Some(ZipllmCommand::Download(args)) => download::run(args),
         Some(ZipllmCommand::Recode(args)) => recode::run(&args),
-        None => compress::run(&args.compress),
+        None => compress::run(args.compress),
     }
 }
 
