@@ -70,8 +70,7 @@ fn weights(chunks: usize, change: f32) -> (Vec<u8>, Vec<u8>) {
         |i: u64| (0.4 * normal(i / ROW + (1 << 50)) + 0.4 * normal(i % ROW + (1 << 51))).exp2();
     let places = 0..(chunks * CHUNK) as u64 / 2;
     let base = places.clone().map(|i| 0.02 * normal(i));
-    let tuned =
-        places.map(|i| 0.02 * (normal(i) + change * scale(i) * normal(i + (1 << 40))));
+    let tuned = places.map(|i| 0.02 * (normal(i) + change * scale(i) * normal(i + (1 << 40))));
     (
         tuned.flat_map(bf16).collect(),
         base.flat_map(bf16).collect(),
@@ -128,7 +127,9 @@ pub fn real(root: &Path, base: &str) -> Vec<Pair> {
         let mut coded = Vec::new();
         for (name, (row_len, raw)) in tensors(model) {
             let of_base = base_tensors.get(&name).filter(|_| !alone);
-            let of_base = of_base.map(|(_, bytes)| bytes).filter(|b| b.len() == raw.len());
+            let of_base = of_base
+                .map(|(_, bytes)| bytes)
+                .filter(|b| b.len() == raw.len());
             if of_base == Some(&raw) {
                 equal += raw.len();
                 continue;
@@ -140,7 +141,11 @@ pub fn real(root: &Path, base: &str) -> Vec<Pair> {
             });
         }
         Pair {
-            name: model.file_name().unwrap_or_default().to_string_lossy().into(),
+            name: model
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into(),
             tensors: coded,
             equal,
         }

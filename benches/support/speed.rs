@@ -45,29 +45,23 @@ struct Memory {
 
 impl Memory {
     fn encode(&mut self, way: Way, chunk: &Chunk<'_>, raw: &[u8], out: &mut Vec<u8>) {
-        match way.0 {
-            Some((isa, effort)) => rans::encode(isa, effort, chunk, raw, &mut self.scratch, out),
-            None => {
-                let codec = find(planes(chunk)).unwrap();
-                let options = EncodeOptions::default();
-                codec.encode(&options, &view(chunk), raw, &mut self.workspace, out);
-            }
+        if let Some((isa, effort)) = way.0 {
+            return rans::encode(isa, effort, chunk, raw, &mut self.scratch, out);
         }
+        let codec = find(planes(chunk)).unwrap();
+        let options = EncodeOptions::default();
+        codec.encode(&options, &view(chunk), raw, &mut self.workspace, out);
     }
 
     fn decode(&mut self, way: Way, chunk: &Chunk<'_>, payload: &[u8], length: usize) {
         self.out.resize(length, 0);
-        match way.0 {
-            Some((isa, _)) => {
-                rans::decode(isa, chunk, payload, &mut self.out, &mut self.scratch).unwrap();
-            }
-            None => {
-                let codec = find(planes(chunk)).unwrap();
-                let view = view(chunk);
-                let (out, workspace) = (&mut self.out, &mut self.workspace);
-                codec.decode(&[], &view, payload, out, workspace).unwrap();
-            }
+        let (out, workspace) = (&mut self.out, &mut self.workspace);
+        if let Some((isa, _)) = way.0 {
+            return rans::decode(isa, chunk, payload, out, &mut self.scratch).unwrap();
         }
+        let codec = find(planes(chunk)).unwrap();
+        let view = view(chunk);
+        codec.decode(&[], &view, payload, out, workspace).unwrap();
     }
 }
 
@@ -135,7 +129,9 @@ fn times(first: &[f64], second: &[f64]) -> f64 {
 pub fn table(pairs: &[Pair], rounds: usize) -> Value {
     let mut memory = Memory::default();
     let ways = Way::all();
-    println!("GB/s of tensor bytes by processor time of one thread, medians of {rounds}; in brackets times planes-zstd-3 in the same round");
+    println!(
+        "GB/s of tensor bytes by processor time of one thread, medians of {rounds}; in brackets times planes-zstd-3 in the same round"
+    );
     let mut out = Vec::new();
     for pair in pairs {
         println!("{}", pair.name);

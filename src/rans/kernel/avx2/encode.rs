@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::super::{Coder, group_bytes, scalar};
-use super::{LANES, VECTORS, WIDTH};
+use super::{LANES, VECTORS, WIDTH, gather};
 
 /// For each set of lanes, their numbers in order at the end of a register.
 static PACK: [u64; 256] = pack();
@@ -137,7 +137,7 @@ fn entries(
             let token =
                 _mm256_cvtepu8_epi32(_mm_loadl_epi64(tokens.as_ptr().add(WIDTH * v).cast()));
             let index = _mm256_or_si256(_mm256_slli_epi32::<8>(_mm256_min_epu32(ctx, last)), token);
-            _mm256_i32gather_epi32::<4>(coder.table.as_ptr().cast(), index)
+            gather(index, coder.table.as_ptr())
         }
     })
 }

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::super::{Coder, group_bytes, scalar};
-use super::{LANES, VECTORS, WIDTH};
+use super::{LANES, VECTORS, WIDTH, gather};
 
 /// Codes groups of 64 from the last to the first and returns where their words start.
 ///
@@ -113,7 +113,7 @@ fn entries(
             let token =
                 _mm512_cvtepu8_epi32(_mm_loadu_si128(tokens.as_ptr().add(WIDTH * v).cast()));
             let index = _mm512_or_si512(_mm512_slli_epi32::<8>(_mm512_cvtepu8_epi32(ctx)), token);
-            _mm512_i32gather_epi32::<4>(index, coder.table.as_ptr().cast())
+            gather(index, coder.table.as_ptr())
         }
     })
 }
