@@ -47,6 +47,8 @@ pub struct Options {
     pub accept_missing: bool,
     /// Models that may be absent without that being a failure, such as bases that nobody listed.
     pub optional: HashSet<ModelId>,
+    /// Whether to wait while another process writes to the store, instead of failing.
+    pub wait: bool,
     /// The disk that the store lies on.
     pub disk: Arc<dyn Disk>,
 }
@@ -59,6 +61,7 @@ impl Default for Options {
             encode: EncodeOptions::default(),
             accept_missing: false,
             optional: HashSet::new(),
+            wait: false,
             disk: Arc::new(LocalDisk),
         }
     }
@@ -84,7 +87,7 @@ pub fn run(
         .iter()
         .map(|job| locate(model_dir, &job.model))
         .collect();
-    let writer = StoreWriter::open_on(options.disk.clone(), store_dir)?;
+    let writer = StoreWriter::open_with(options.disk.clone(), store_dir, options.wait)?;
     let pool = threads::pool(options.threads, store_dir)?;
     let clashes = find_clashes(jobs, &located);
     let depended = writer

@@ -1,18 +1,34 @@
 //! `zipllm check CONFIG`: tells whether the store is whole.
 
+use clap::Args;
+
 use crate::check::{self, CheckReport, Options};
 use crate::cli::Outcome;
-use crate::cli::args::CheckArgs;
+use crate::cli::place::PlaceArgs;
 use crate::cli::progress::Bar;
 use crate::cli::terminal::{bytes, escape_line, rate};
-use crate::config::Config;
 use crate::store::Store;
 
-pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
-    let config = Config::load(&args.config)?;
-    let store = Store::open(&config.storage_dir)?;
+/// `zipllm check CONFIG`.
+#[derive(Debug, Args)]
+#[command(override_usage = "zipllm check [OPTIONS] <CONFIG | --store DIR>")]
+pub struct CheckArgs {
+    /// Which store
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Decode every object and compare it with its name
+    #[arg(long)]
+    read_data: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: CheckArgs) -> anyhow::Result<Outcome> {
+    let place = args.place.find(Vec::new(), &[])?;
+    let store = Store::open(&place.storage_dir)?;
     let options = Options {
-        threads: args.threads.unwrap_or(config.threads),
+        threads: place.threads,
         read_data: args.read_data,
     };
     let report = check::run(&store, options, &Bar::default())?;

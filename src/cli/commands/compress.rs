@@ -42,6 +42,7 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
             ..config.encode_options()
         },
         accept_missing: args.accept_missing,
+        wait: args.wait,
         optional,
         ..ingest::Options::default()
     };

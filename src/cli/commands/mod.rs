@@ -1,11 +1,16 @@
 //! One file a verb.
 
-mod check;
+pub mod cat;
+pub mod check;
 mod compress;
 #[cfg(feature = "hub")]
 pub mod download;
+pub mod gc;
+pub mod list;
 mod recode;
+pub mod remove;
 pub mod restore;
+pub mod stats;
 
 use std::io::{self, Write};
 
@@ -18,10 +23,15 @@ use super::terminal::{escape, escape_line, peak_memory};
 /// Runs the `zipllm` program.
 pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
     match args.command {
-        Some(ZipllmCommand::Check(args)) => check::run(&args),
+        Some(ZipllmCommand::List(args)) => list::run(args),
+        Some(ZipllmCommand::Stats(args)) => stats::run(args),
+        Some(ZipllmCommand::Check(args)) => check::run(args),
+        Some(ZipllmCommand::Cat(args)) => cat::run(args),
+        Some(ZipllmCommand::Remove(args)) => remove::run(args),
+        Some(ZipllmCommand::Gc(args)) => gc::run(args),
         #[cfg(feature = "hub")]
         Some(ZipllmCommand::Download(args)) => download::run(args),
-        Some(ZipllmCommand::Recode(args)) => recode::run(&args),
+        Some(ZipllmCommand::Recode(args)) => recode::run(args),
         None => compress::run(&args.compress),
     }
 }
@@ -37,13 +47,31 @@ struct Document<'a, R> {
 
 /// Prints a report as one JSON document on stdout.
 fn print_json(report: &impl Serialize) -> anyhow::Result<()> {
+    print(&json(report)?)
+}
+
+/// A report as one JSON document, or in words.
+fn render<R: Serialize>(
+    report: &R,
+    as_json: bool,
+    words: impl FnOnce(&R) -> String,
+) -> anyhow::Result<String> {
+    if as_json {
+        json(report)
+    } else {
+        Ok(words(report))
+    }
+}
+
+/// A report as one JSON document.
+fn json(report: &impl Serialize) -> anyhow::Result<String> {
     let document = Document {
         report,
         peak_memory_bytes: peak_memory(),
     };
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');
-    print(&text)
+    Ok(text)
 }
 
 /// Prints text on stdout; names in it cannot steer the terminal. That nobody reads on is no failure.
