@@ -40,10 +40,18 @@ pub enum ZipllmCommand {
     Check(super::commands::check::CheckArgs),
     /// Writes a file, a tensor or a range of bytes of a model to the standard output
     Cat(super::commands::cat::CatArgs),
+    /// Compares two models, tensor by tensor
+    Diff(super::commands::diff::DiffArgs),
     /// Removes models, or versions of them; `gc` frees their space
     Remove(super::commands::remove::RemoveArgs),
     /// Deletes objects that no model needs
     Gc(super::commands::gc::GcArgs),
+    /// Gives a model another id
+    Rename(super::commands::rename::RenameArgs),
+    /// Copies models to another store, with the objects that it lacks
+    Copy(super::commands::copy::CopyArgs),
+    /// Makes anew what is damaged and can be made anew, and says what is lost
+    Repair(super::commands::repair::RepairArgs),
     /// Encodes anew what is smaller with today's settings; can be stopped and run again
     Recode(RecodeArgs),
     /// Fetches the listed models that are not there from the Hugging Face Hub

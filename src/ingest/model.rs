@@ -27,7 +27,7 @@ pub fn ingest(
     directory: &ModelDir,
     report: &mut ModelReport,
 ) -> Result<()> {
-    check_case(run.writer.store(), &job.model)?;
+    run.writer.store().check_case(&job.model)?;
     let listing = directory.scan()?;
     report.warnings.extend(listing.warnings.iter().cloned());
     report.files = listing.files.len();
@@ -111,24 +111,6 @@ fn next_version(store: &Store, id: &ModelId) -> Result<u32> {
         name: format!("{id}@{last}"),
         reason: "there is no version after this one".into(),
     })
-}
-
-/// On some file systems `A/b` and `a/b` are one directory, so the store never holds both.
-fn check_case(store: &Store, id: &ModelId) -> Result<()> {
-    let clash = store
-        .models()?
-        .into_iter()
-        .find(|model| model.id != *id && model.id.as_str().eq_ignore_ascii_case(id.as_str()));
-    match clash {
-        None => Ok(()),
-        Some(other) => Err(Error::Name {
-            name: id.to_string(),
-            reason: format!(
-                "it differs only in case from {}, which is in the store",
-                other.id
-            ),
-        }),
-    }
 }
 
 fn check_missing(run: &Run<'_>, manifest: &Manifest, listing: &Listing) -> Result<()> {

@@ -206,6 +206,26 @@ impl Store {
         Ok(models)
     }
 
+    /// On some file systems `A/b` and `a/b` are one directory, so the store never holds both.
+    ///
+    /// # Errors
+    /// `Name` where it holds a model whose id differs from this one only in case.
+    pub fn check_case(&self, id: &ModelId) -> Result<()> {
+        let models = self.models()?;
+        let clash = models
+            .into_iter()
+            .find(|model| model.id != *id && model.id.as_str().eq_ignore_ascii_case(id.as_str()));
+        clash.map_or(Ok(()), |other| {
+            Err(Error::Name {
+                name: id.to_string(),
+                reason: format!(
+                    "it differs only in case from {}, which is in the store",
+                    other.id
+                ),
+            })
+        })
+    }
+
     /// Lists the versions of a model that have a file, ascending.
     pub fn versions(&self, id: &ModelId) -> Result<Vec<u32>> {
         let entries = self.list(&self.layout.model(id))?;
@@ -269,6 +289,19 @@ impl Store {
             return Ok(None);
         }
         self.index_as_it_is()
+    }
+
+    /// Reads the index as it is stored, by name, in the current thread pool; `None` where it is damaged or missing.
+    pub fn stored_records(&self) -> Result<Option<Vec<Record>>> {
+        let Some(mut records) = self.map_parts(&Record::clone)? else {
+            return Ok(None);
+        };
+        // Of several records of an object the last one counts: it comes first once all is turned round.
+        records.par_sort_by_key(|record| record.name);
+        records.reverse();
+        records.dedup_by_key(|record| record.name);
+        records.reverse();
+        Ok(Some(records))
     }
 
     /// Reads the index even if it may lack some; `None` where it is missing or damaged.

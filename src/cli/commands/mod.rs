@@ -3,12 +3,16 @@
 pub mod cat;
 pub mod check;
 mod compress;
+pub mod copy;
+pub mod diff;
 #[cfg(feature = "hub")]
 pub mod download;
 pub mod gc;
 pub mod list;
 mod recode;
 pub mod remove;
+pub mod rename;
+pub mod repair;
 pub mod restore;
 pub mod stats;
 
@@ -27,7 +31,11 @@ pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
         Some(ZipllmCommand::Stats(args)) => stats::run(args),
         Some(ZipllmCommand::Check(args)) => check::run(args),
         Some(ZipllmCommand::Cat(args)) => cat::run(args),
+        Some(ZipllmCommand::Diff(args)) => diff::run(args),
         Some(ZipllmCommand::Remove(args)) => remove::run(args),
+        Some(ZipllmCommand::Rename(args)) => rename::run(args),
+        Some(ZipllmCommand::Copy(args)) => copy::run(args),
+        Some(ZipllmCommand::Repair(args)) => repair::run(args),
         Some(ZipllmCommand::Gc(args)) => gc::run(args),
         #[cfg(feature = "hub")]
         Some(ZipllmCommand::Download(args)) => download::run(args),
