@@ -8,7 +8,7 @@
 //! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, in scalar code and SIMD |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
 //! | knowledge | [`object_reader`], [`object_writer`]: objects with their bases; [`pairing`]: which base; [`report`]: figures; [`survey`]: all models and objects at a glance |
-//! | verbs | [`ingest`], [`restore`], [`check`], [`recode`], [`list`], [`stats`], [`cat`], [`diff`], [`remove`], [`rename`], [`gc`], [`copy`], [`repair`] |
+//! | verbs | [`ingest`], [`restore`], [`check`], [`recode`], [`list`], [`stats`], [`cat`], [`diff`], [`remove`], [`rename`], [`gc`], [`copy`], [`repair`], [`delete_source`] |
 //! | shell | [`config`], [`cli`], [`hub`] (a feature): models from the Hugging Face Hub |
 
 pub mod cat;
@@ -18,6 +18,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod copy;
+pub mod delete_source;
 pub mod diff;
 pub mod dtype;
 pub mod error;

@@ -83,10 +83,14 @@ impl ObjectReader {
     /// A chunk that is damaged, or has a damaged or missing base, is tried once more with everything
     /// opened anew: its file may just have been replaced by another encoding.
     pub fn read_chunk(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
-        match self.try_chunk(name, index, out) {
+        self.twice(|| self.try_chunk(name, index, out))
+    }
+
+    fn twice(&self, mut read: impl FnMut() -> Result<()>) -> Result<()> {
+        match read() {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 self.kept().clear();
-                self.try_chunk(name, index, out)
+                read()
             }
             other => other,
         }
@@ -100,14 +104,18 @@ impl ObjectReader {
         })
     }
 
-    /// Checks the stored bytes of a chunk, then decodes it into `out` and verifies that.
+    /// Checks the stored bytes of a chunk, then decodes it into `out` and verifies that; tries twice, as
+    /// [`Self::read_chunk`] does.
     pub fn check_chunk(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
-        let object = self.open(name)?;
+        let check = |payload: &mut Vec<u8>, out: &mut [u8]| {
+            let object = self.open(name)?;
+            self.check_payload(&object, index, payload, out)
+        };
         self.payloads
-            .with_any(|payload| self.check_payload(&object, index, payload, out))
+            .with_any(|payload| self.twice(|| check(payload, out)))
     }
 
-    /// Like [`Self::check_chunk`], and leaves the stored bytes in `payload`.
+    /// Like [`Self::check_chunk`], of an open object and only once, and leaves the stored bytes in `payload`.
     pub fn check_payload(
         &self,
         object: &OpenObject,

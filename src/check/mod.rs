@@ -79,7 +79,7 @@ pub struct Damage {
     pub hurts: Vec<String>,
 }
 
-/// Checks a store.
+/// Checks a store; a writer may be at work in it meanwhile, for what looks damaged is looked at once more.
 ///
 /// # Errors
 /// Fails only where the store cannot be listed; damage is in the report.
@@ -90,6 +90,7 @@ pub fn run(store: &Store, options: Options, monitor: &dyn Monitor) -> Result<Che
         store,
         heads: Vec::new(),
         damaged: BTreeMap::new(),
+        strangers: Vec::new(),
         report: CheckReport::default(),
     };
     pool.install(|| check.all(options, monitor))?;
@@ -104,6 +105,8 @@ struct Check<'a> {
     heads: Vec<Record>,
     /// Objects that are damaged or missing, and how.
     damaged: BTreeMap<Hash, Fault>,
+    /// Files among the objects that are none.
+    strangers: Vec<String>,
     report: CheckReport,
 }
 
@@ -117,6 +120,8 @@ struct Fault {
 #[derive(Default)]
 struct Findings {
     faults: Vec<(Hash, Error)>,
+    /// Objects that came since all were listed.
+    late: Vec<Record>,
     damage: Vec<Damage>,
     versions: usize,
 }
@@ -124,17 +129,12 @@ struct Findings {
 impl Check<'_> {
     fn all(&mut self, options: Options, monitor: &dyn Monitor) -> Result<()> {
         // Looked at first: while it stands, objects may be written or deleted at any moment.
-        let is_dirty = self.is_dirty()?;
+        let mut is_dirty = self.is_dirty()?;
         self.open_heads()?;
-        self.bases();
-        if is_dirty {
-            let reason = "the index may lack objects of a run that was stopped, or is at work; the next run rebuilds it";
-            self.report.warnings.push(reason.into());
-        } else {
-            self.index()?;
-        }
+        is_dirty |= self.index()?;
         let models = self.store.models()?;
         self.manifests(&models)?;
+        self.bases();
         if options.read_data {
             self.read_data(options.subset, monitor)?;
         }
@@ -157,9 +157,7 @@ impl Check<'_> {
     fn open_heads(&mut self) -> Result<()> {
         let (names, strangers) = self.store.objects()?;
         self.report.objects = names.len();
-        let strangers = strangers.into_iter();
-        let warnings = strangers.map(|path| format!("{path}: not an object"));
-        self.report.warnings.extend(warnings);
+        self.strangers = strangers;
         // A file is closed as soon as its head is known: there may be more objects than descriptors.
         let head = |name: &Hash| match self.store.object(name) {
             Ok(object) => Ok(Some(Record::of(name, &object.frame))),
@@ -191,35 +189,49 @@ impl Check<'_> {
     }
 
     fn bases(&mut self) {
-        let fault = |record: &Record| match self.head(&record.base) {
-            Some(base) if base.depth < record.depth && base.raw_len == record.raw_len => None,
-            Some(_) => {
-                let error = Error::corrupt(&record.name, "its base does not fit it");
-                Some((record.name, error))
-            }
-            None => Some((record.base, Error::MissingObject { name: record.base })),
-        };
         let deltas = self.heads.par_iter().filter(|record| record.depth > 0);
+        let fault = |record: &Record| {
+            misfit(record, self.head(&record.base))?;
+            // One of them may have been replaced since.
+            let again = self.head_now(&record.name)?;
+            misfit(&again, self.head_now(&again.base).as_ref())
+        };
         let faults: Vec<_> = deltas.filter_map(fault).collect();
         faults
             .iter()
             .for_each(|(name, error)| self.note(name, error));
     }
 
-    fn index(&mut self) -> Result<()> {
-        let is_whole = match self.store.stored_records()? {
-            Some(records) => records == self.heads || !self.damaged.is_empty(),
-            None => false,
-        };
-        if !is_whole {
-            let path = self.store.layout().object_log();
-            let reason = format!(
-                "{}: damaged; nothing is lost, the next run rebuilds it",
-                path.display()
-            );
-            self.report.damage.push(Damage::harmless(reason));
+    /// Reads a head that was read too long ago, or not at all.
+    fn head_now(&self, name: &Hash) -> Option<Record> {
+        let object = self.store.object(name).ok();
+        object.map(|object| Record::of(name, &object.frame))
+    }
+
+    /// Compares the index with the heads; these are read anew once, for a writer may have ended since. Tells whether
+    /// one is at work, or was stopped.
+    fn index(&mut self) -> Result<bool> {
+        for attempt in 0..2 {
+            if self.is_dirty()? {
+                let reason = "the index may lack objects of a run that was stopped, or is at work; the next run rebuilds it";
+                self.report.warnings.push(reason.into());
+                return Ok(true);
+            }
+            match self.store.stored_records()? {
+                Some(records) if records == self.heads || !self.damaged.is_empty() => {
+                    return Ok(false);
+                }
+                _ if attempt == 0 => self.open_heads()?,
+                _ => {}
+            }
         }
-        Ok(())
+        let path = self.store.layout().object_log();
+        let reason = format!(
+            "{}: damaged; nothing is lost, the next run rebuilds it",
+            path.display()
+        );
+        self.report.damage.push(Damage::harmless(reason));
+        Ok(false)
     }
 
     fn manifests(&mut self, models: &[StoredModel]) -> Result<()> {
@@ -229,9 +241,12 @@ impl Check<'_> {
         for findings in found {
             self.report.versions += findings.versions;
             self.report.damage.extend(findings.damage);
+            self.heads.extend(findings.late);
             let faults = findings.faults.iter();
             faults.for_each(|(name, error)| self.note(name, error));
         }
+        self.heads.par_sort_unstable_by_key(|record| record.name);
+        self.heads.dedup_by_key(|record| record.name);
         Ok(())
     }
 
@@ -241,12 +256,9 @@ impl Check<'_> {
         for version in &model.versions {
             findings.versions += 1;
             match self.store.manifest(&model.id, *version) {
-                Ok(manifest) => {
-                    let manifest = manifest.iter();
-                    findings
-                        .faults
-                        .extend(manifest.flat_map(|one| self.references(one)));
-                }
+                Ok(manifest) => manifest
+                    .iter()
+                    .for_each(|manifest| self.references(manifest, &mut findings)),
                 Err(error @ Error::Io { .. }) => return Err(error),
                 Err(error) => findings.damage.push(Damage {
                     reason: error.to_string(),
@@ -260,20 +272,24 @@ impl Check<'_> {
         Ok(findings)
     }
 
-    fn references(&self, manifest: &Manifest) -> Vec<(Hash, Error)> {
+    fn references(&self, manifest: &Manifest, findings: &mut Findings) {
         let segments = manifest.files.iter().flat_map(|file| &file.segments);
-        let fault = |segment: &crate::store::manifest::Segment| {
+        for segment in segments {
             let name = segment.object;
-            match self.head(&name) {
-                Some(record) if record.raw_len == segment.length => None,
+            let late = match self.head(&name) {
+                Some(_) => None,
+                None => self.head_now(&name),
+            };
+            match late.as_ref().or_else(|| self.head(&name)) {
+                Some(record) if record.raw_len == segment.length => {}
                 Some(_) => {
                     let error = Error::corrupt(&name, "has another length than a manifest says");
-                    Some((name, error))
+                    findings.faults.push((name, error));
                 }
-                None => Some((name, Error::MissingObject { name })),
+                None => findings.faults.push((name, Error::MissingObject { name })),
             }
-        };
-        segments.filter_map(fault).collect()
+            findings.late.extend(late);
+        }
     }
 
     fn scan(&self, id: &ModelId) -> Option<Damage> {
@@ -314,6 +330,9 @@ impl Check<'_> {
     }
 
     fn leftovers(&mut self) -> Result<()> {
+        let strangers = std::mem::take(&mut self.strangers).into_iter();
+        let odd = strangers.map(|path| format!("{path}: not an object"));
+        self.report.warnings.extend(odd);
         let tmp = self.store.layout().tmp();
         let count = self
             .store
@@ -328,6 +347,19 @@ impl Check<'_> {
             ));
         }
         Ok(())
+    }
+}
+
+/// What is wrong with an object's base, and which of both is to blame.
+fn misfit(record: &Record, base: Option<&Record>) -> Option<(Hash, Error)> {
+    match base {
+        _ if record.depth == 0 => None,
+        Some(base) if base.depth < record.depth && base.raw_len == record.raw_len => None,
+        Some(_) => {
+            let error = Error::corrupt(&record.name, "its base does not fit it");
+            Some((record.name, error))
+        }
+        None => Some((record.base, Error::MissingObject { name: record.base })),
     }
 }
 

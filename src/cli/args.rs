@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+#[cfg(not(feature = "hub"))]
+use clap::{CommandFactory, error::ErrorKind};
 
 use crate::codec::select::Effort;
 use crate::config::EFFORTS;
@@ -18,7 +20,8 @@ use super::place::PlaceArgs;
     name = "zipllm",
     version,
     args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
+    subcommand_negates_reqs = true,
+    mut_group("FetchArgs", |group| group.requires("download"))
 )]
 pub struct ZipllmArgs {
     /// What to do other than storing models.
@@ -42,6 +45,8 @@ pub enum ZipllmCommand {
     Cat(super::commands::cat::CatArgs),
     /// Compares two models, tensor by tensor
     Diff(super::commands::diff::DiffArgs),
+    /// Stores a model whose directory is anywhere
+    Add(super::commands::add::AddArgs),
     /// Removes models, or versions of them; `gc` frees their space
     Remove(super::commands::remove::RemoveArgs),
     /// Deletes objects that no model needs
@@ -55,8 +60,12 @@ pub enum ZipllmCommand {
     /// Encodes anew what is smaller with today's settings; can be stopped and run again
     Recode(RecodeArgs),
     /// Fetches the listed models that are not there from the Hugging Face Hub
-    #[cfg(feature = "hub")]
-    Download(super::commands::download::DownloadArgs),
+    ///
+    /// A base that the file of `base_ft_path` has for a listed model is fetched too. Whole repositories are fetched,
+    /// including copies of the weights in other formats, as in onnx/ and original/: --exclude leaves them out. Running it
+    /// again without patterns fetches what was left out.
+    #[command(after_long_help = DOWNLOAD_EXAMPLES)]
+    Download(DownloadArgs),
 }
 
 /// `zipllm CONFIG`.
@@ -69,19 +78,67 @@ pub struct CompressArgs {
     /// Wait while another process writes to the store
     #[arg(long)]
     pub wait: bool,
+    /// Delete the files of every model that is stored, once the stored copy has been read back and compared
+    #[arg(long)]
+    pub delete_source: bool,
     /// Store a new version of a model even if it lacks files that the stored one has
     #[arg(long)]
     pub accept_missing: bool,
     /// Fetch the models that are neither there nor stored from the Hugging Face Hub, each before it is stored
-    #[cfg(feature = "hub")]
     #[arg(long)]
     pub download: bool,
+    /// What to fetch.
+    #[command(flatten, next_help_heading = "With --download")]
+    pub fetch: FetchArgs,
     /// Worker threads, in place of the config's
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
     /// How long the encoders may search, in place of the config's: fast, default or max
     #[arg(long, value_parser = effort)]
     pub effort: Option<Effort>,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to fetch from the Hugging Face Hub, and how.
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// Fetch this branch, tag or commit (default: main)
+    #[arg(long)]
+    pub revision: Option<String>,
+    /// Fetch only files that match, as in '*.json' or 'onnx/'; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<String>,
+    /// Do not fetch files that match, such as 'onnx/' or 'original/'; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Files fetched at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: u16,
+}
+
+const DOWNLOAD_EXAMPLES: &str = "\
+Examples:
+  Leave out copies of the weights for other programs:
+    zipllm download config.json --exclude 'onnx/' --exclude 'original/' --exclude '*.gguf'
+  Fetch weights as safetensors, settings and tokenizer only:
+    zipllm download config.json --include '*.safetensors' --include '*.json' --include '*.txt' --include '*.model'
+
+In a pattern, * is any run of characters, / included, and ? is one character; one that ends in / means everything below
+that directory. What was left out is noted in model_dir/.downloads, and told when the model is stored.
+
+Environment:
+  HF_TOKEN (else the file `token` in HF_HOME), HF_ENDPOINT, HF_HOME";
+
+/// `zipllm download CONFIG`.
+#[derive(Debug, Args)]
+pub struct DownloadArgs {
+    /// The config file (JSON)
+    pub config: PathBuf,
+    /// What to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
@@ -128,6 +185,14 @@ pub struct RestoreArgs {
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// An error of usage: exit code 2.
+#[cfg(not(feature = "hub"))]
+pub fn usage(message: &str) -> anyhow::Error {
+    ZipllmArgs::command()
+        .error(ErrorKind::UnknownArgument, message)
+        .into()
 }
 
 /// Parses a number of threads.

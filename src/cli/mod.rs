@@ -64,6 +64,11 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// Prints an error and returns the exit code that it means.
 fn report(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<clap::Error>() {
+        // A closed pipe is the reader's choice.
+        let _ = error.print();
+        return 2;
+    }
     let ours = error.downcast_ref::<Error>();
     // Our own errors name their cause themselves.
     let text = ours.map_or_else(|| format!("{error:#}"), Error::to_string);

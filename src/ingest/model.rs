@@ -34,6 +34,12 @@ pub fn ingest(
     report.bytes = listing.files.iter().map(|file| file.size).sum();
     let existing = existing(run.writer.store(), &job.model, report)?;
     if let Some(manifest) = &existing {
+        let gone = listing.files.is_empty() && !manifest.files.is_empty();
+        if gone || run.options.may_be_deleted && is_rest(manifest, &listing)? {
+            report.status = Status::AlreadyStored;
+            report.version = Some(manifest.version);
+            return Ok(());
+        }
         check_missing(run, manifest, &listing)?;
         if is_untouched(run.writer.store(), manifest, &listing) {
             report.status = Status::AlreadyStored;
@@ -111,6 +117,24 @@ fn next_version(store: &Store, id: &ModelId) -> Result<u32> {
         name: format!("{id}@{last}"),
         reason: "there is no version after this one".into(),
     })
+}
+
+/// Tells whether the directory holds some of a version's files, and nothing else.
+fn is_rest(manifest: &Manifest, listing: &Listing) -> Result<bool> {
+    if listing.files.len() >= manifest.files.len() {
+        return Ok(false);
+    }
+    for file in &listing.files {
+        let mut entries = manifest.files.iter();
+        let same = |entry: &&FileEntry| entry.path == file.path && entry.size == file.size;
+        let Some(entry) = entries.find(same) else {
+            return Ok(false);
+        };
+        if file.open()?.hash()? != entry.blake3 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn check_missing(run: &Run<'_>, manifest: &Manifest, listing: &Listing) -> Result<()> {

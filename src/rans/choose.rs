@@ -15,6 +15,9 @@ const LEAST_SIDE: usize = 16;
 /// Least elements for which scales are tried.
 const LEAST_ELEMENTS: usize = 4096;
 
+/// Most elements for which scales are tried: a chunk of the format. Sums over a row of twice as many still fit.
+const MOST_ELEMENTS: usize = 1 << 20;
+
 /// Sweeps over differences; more of them gain nothing. Words alone are linear in their scales and need one.
 const SWEEPS: u32 = 2;
 
@@ -40,7 +43,7 @@ pub(super) fn choose(
     if effort == Effort::Fast
         || rows < LEAST_SIDE
         || grid.row_len < LEAST_SIDE
-        || elements < LEAST_ELEMENTS
+        || !(LEAST_ELEMENTS..=MOST_ELEMENTS).contains(&elements)
     {
         return Choice::Plain(plain(effort, &mut scratch.parts, false));
     }

@@ -122,12 +122,18 @@ impl<'a> Stream<'a> {
         }
         let (window, mut rest) = rest.split_first_chunk().ok_or(Bad::Truncated)?;
         let window = u16::from_le_bytes(*window);
+        let last = if delta {
+            u64::from(format.top_exponent())
+        } else {
+            TokenMap::last_window(format)
+        };
+        if u64::from(window) > last {
+            return Err(Bad::Malformed("window"));
+        }
         let map = if delta {
             TokenMap::delta(format, kind & flags::FINE != 0)
-        } else if u64::from(window) <= TokenMap::last_window(format) {
-            TokenMap::solo(format, u64::from(window))
         } else {
-            return Err(Bad::Malformed("window"));
+            TokenMap::solo(format, u64::from(window))
         };
         let grid = chunk.grid(elements);
         let scales = if kind & flags::SCALED == 0 {

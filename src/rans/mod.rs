@@ -103,7 +103,7 @@ struct Grid {
 impl Grid {
     /// Rows that `elements` elements touch.
     fn rows(&self, elements: usize) -> usize {
-        (self.column + elements).div_ceil(self.row_len)
+        self.column.saturating_add(elements).div_ceil(self.row_len)
     }
 
     /// The runs of elements within one row each that cover `from..to`: start, end, row, column.

@@ -1,13 +1,19 @@
 //! One file a verb.
 
+pub mod add;
 pub mod cat;
 pub mod check;
 mod compress;
 pub mod copy;
+mod delete_source;
 pub mod diff;
 #[cfg(feature = "hub")]
-pub mod download;
+mod download;
+#[cfg(not(feature = "hub"))]
+#[path = "no_download.rs"]
+mod download;
 pub mod gc;
+mod left_out;
 pub mod list;
 mod recode;
 pub mod remove;
@@ -32,15 +38,15 @@ pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
         Some(ZipllmCommand::Check(args)) => check::run(args),
         Some(ZipllmCommand::Cat(args)) => cat::run(args),
         Some(ZipllmCommand::Diff(args)) => diff::run(args),
+        Some(ZipllmCommand::Add(args)) => add::run(args),
         Some(ZipllmCommand::Remove(args)) => remove::run(args),
         Some(ZipllmCommand::Rename(args)) => rename::run(args),
         Some(ZipllmCommand::Copy(args)) => copy::run(args),
         Some(ZipllmCommand::Repair(args)) => repair::run(args),
         Some(ZipllmCommand::Gc(args)) => gc::run(args),
-        #[cfg(feature = "hub")]
         Some(ZipllmCommand::Download(args)) => download::run(args),
         Some(ZipllmCommand::Recode(args)) => recode::run(args),
-        None => compress::run(&args.compress),
+        None => compress::run(args.compress),
     }
 }
 
