@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::super::LANES;
+use super::super::phased::{self, CELLS};
 use super::super::token::{Format, Shape, TokenMap};
 use super::scalar::Target;
 use super::{Coder, CutRun, Isa, Link, Relation, RunScales, Word, narrow, scalar};
@@ -45,6 +46,29 @@ impl Isa {
             self,
             plain_contexts(map, classes),
             scalar::plain_contexts(map, classes)
+        );
+    }
+
+    /// Replaces the first cell of each element by the context that `map` has for its phase.
+    pub(in super::super) fn phase_contexts(
+        self,
+        map: &[u8; CELLS],
+        hints: &[u8],
+        cells: &mut [u8],
+    ) {
+        by_isa!(
+            self,
+            phase_contexts(map, hints, cells),
+            phased::look_up(map, hints, cells)
+        );
+    }
+
+    /// Reflects words of 16 bits at their predictions where hints say so.
+    pub(in super::super) fn reflect(self, predicted: &[u8], hints: &[u8], words: &mut [u8]) {
+        by_isa!(
+            self,
+            reflect(predicted, hints, words),
+            phased::reflect(predicted, hints, words)
         );
     }
 

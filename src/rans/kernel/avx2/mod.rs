@@ -7,6 +7,7 @@ mod decode;
 mod encode;
 mod scales;
 
+use super::super::phased::{self, CELLS};
 use super::super::token::{Format, TokenMap};
 use super::scalar::Codes;
 use super::{CutRun, Relation, narrow};
@@ -84,4 +85,16 @@ pub(super) fn cut(map: &TokenMap, relation: Relation<'_>, raw: &[u8], out: &mut 
 #[target_feature(enable = "avx2,popcnt")]
 pub(super) fn solo_magnitudes(mantissa: u32, floor: u16, raw: &[u8], out: &mut [u16]) {
     narrow::solo_magnitudes(mantissa, floor, raw, out);
+}
+
+/// [`phased::look_up`] with this instruction set.
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) fn phase_contexts(map: &[u8; CELLS], hints: &[u8], cells: &mut [u8]) {
+    phased::look_up(map, hints, cells);
+}
+
+/// [`phased::reflect`] with this instruction set.
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) fn reflect(predicted: &[u8], hints: &[u8], words: &mut [u8]) {
+    phased::reflect(predicted, hints, words);
 }
