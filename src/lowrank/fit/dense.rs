@@ -63,6 +63,28 @@ impl Matrix {
         out
     }
 
+    /// As [`Self::gram`], in the floats of the matrix.
+    pub(super) fn gram_fast(&self, weight: impl Fn(usize) -> f32) -> Small {
+        let mut weighted = self.clone();
+        for row in 0..self.rows {
+            let weight = weight(row);
+            weighted.row_mut(row).iter_mut().for_each(|x| *x *= weight);
+        }
+        let mut out = Self::new(self.columns, self.columns);
+        product(
+            1.0,
+            self.view().transposed(),
+            weighted.view(),
+            0.0,
+            &mut out,
+        );
+        let data = out.data.iter().map(|&x| f64::from(x)).collect();
+        Small {
+            size: self.columns,
+            data,
+        }
+    }
+
     /// The products of all pairs of columns, each row weighted.
     pub(super) fn gram(&self, weight: impl Fn(usize) -> f64) -> Small {
         let mut out = Small::new(self.columns);
@@ -201,7 +223,7 @@ impl Small {
     /// The lower triangle `L` with `L * Lt` equal to this symmetric matrix, made positive where it is not quite.
     pub(super) fn cholesky(&self) -> Self {
         let trace: f64 = (0..self.size).map(|i| self.at(i, i)).sum();
-        let ridge = trace.max(f64::MIN_POSITIVE) / self.size.max(1) as f64 * 1e-7;
+        let ridge = trace.max(f64::MIN_POSITIVE) / self.size.max(1) as f64 * 1e-6;
         let mut out = Self::new(self.size);
         for i in 0..self.size {
             for j in 0..=i {

@@ -6,6 +6,7 @@
 
 mod band;
 mod dense;
+mod loops;
 mod quantise;
 mod sample;
 mod sweep;
@@ -309,7 +310,7 @@ fn pays(
     units: Units,
 ) -> bool {
     let (factors, noise) = learnt;
-    let mut band = Band::default();
+    let mut band = Band::new(judge.isa);
     band.fill(grid.dtype, units, grid.columns, &held.target, &held.base);
     band.weigh(noise.variance);
     let mut rows = Matrix::new(held.rows.len(), factors.columns.columns);

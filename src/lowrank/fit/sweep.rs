@@ -5,9 +5,10 @@
 
 use rayon::prelude::*;
 
-use super::Bands;
 use super::band::{Band, Units};
 use super::dense::{Matrix, Small, View, product};
+use super::{Bands, loops};
+use crate::rans::Isa;
 
 /// The factors under way.
 #[derive(Clone)]
@@ -74,7 +75,7 @@ pub(super) fn sweep<B: Bands>(
     let mean = (total / count).max(f64::MIN_POSITIVE);
     let shared = factors
         .columns
-        .gram(|column| f64::from(noise.columns[column]) / mean);
+        .gram_fast(|column| noise.columns[column] / mean as f32);
     let solver = shared.inverse();
     let mut gradient = Matrix::new(shape.columns, rank);
     let mut weights = vec![0.0f32; shape.columns];
@@ -84,7 +85,14 @@ pub(super) fn sweep<B: Bands>(
     for window in ranges.chunks(WINDOW) {
         let parts: Vec<Part> = window
             .par_iter()
-            .map(|&(from, to)| step(bands, shape, factors, noise, &solver, from, to, is_first))
+            .map_init(
+                || Band::new(Isa::detect()),
+                |band, &(from, to)| {
+                    step(
+                        band, bands, shape, factors, noise, &solver, from, to, is_first,
+                    )
+                },
+            )
             .collect::<Result<_, _>>()?;
         for (part, &(from, _)) in parts.iter().zip(window) {
             factors.rows.data[from * rank..from * rank + part.rows.data.len()]
@@ -99,7 +107,7 @@ pub(super) fn sweep<B: Bands>(
     let row_mean = (all / shape.rows as f64).max(f64::MIN_POSITIVE);
     let shared = factors
         .rows
-        .gram(|row| f64::from(row_weights[row]) / row_mean);
+        .gram_fast(|row| row_weights[row] / row_mean as f32);
     let step = gradient.times(&shared.inverse());
     for (column, weight) in weights.iter().enumerate() {
         // The gradient is over all rows of the column: its matrix is the shared one, times the column's mean weight.
@@ -131,6 +139,7 @@ fn add(sums: &mut [f32], more: &[f32]) {
 
 #[allow(clippy::too_many_arguments)]
 fn step<B: Bands>(
+    band: &mut Band,
     bands: &B,
     shape: &Grid,
     factors: &Factors,
@@ -141,7 +150,6 @@ fn step<B: Bands>(
     is_first: bool,
 ) -> Result<Part, B::Error> {
     let rank = factors.columns.columns;
-    let mut band = Band::default();
     bands.read(from, to, &mut |target, base| {
         band.fill(shape.dtype, noise.units, shape.columns, target, base);
     })?;
@@ -155,8 +163,8 @@ fn step<B: Bands>(
     if !is_first {
         band.subtract(View::of(old, rank), &factors.columns);
     }
-    row_step(&mut band, &factors.columns, solver, &mut rows);
-    band.weighted();
+    row_step(band, &factors.columns, solver, &mut rows);
+    let squares = band.weighted();
     let mut gradient = Matrix::new(shape.columns, rank);
     product(
         1.0,
@@ -165,12 +173,10 @@ fn step<B: Bands>(
         0.0,
         &mut gradient,
     );
-    let squares = band.scratch.data.iter().map(|x| x * x).sum::<f32>();
     let mut weights = vec![0.0; shape.columns];
     let mut row_weights = Vec::with_capacity(to - from);
     for line in band.weights.data.chunks_exact(shape.columns) {
-        add(&mut weights, line);
-        row_weights.push(line.iter().sum::<f32>());
+        row_weights.push(loops::gather(band.isa, line, &mut weights));
     }
     Ok(Part {
         rows,
@@ -201,7 +207,7 @@ pub(super) fn row_step(band: &mut Band, columns: &Matrix, solver: &Small, rows: 
             &band.scratch.data[span.clone()],
             &band.weights.data[span.clone()],
         );
-        let curvature: f32 = moves.iter().zip(weights).map(|(m, w)| m * m * w).sum();
+        let curvature = loops::curvature(band.isa, moves, weights);
         let slope: f32 = gradient
             .row(row)
             .iter()
@@ -213,9 +219,7 @@ pub(super) fn row_step(band: &mut Band, columns: &Matrix, solver: &Small, rows: 
         } else {
             0.0
         };
-        for (difference, step) in band.differences.data[span].iter_mut().zip(moves) {
-            *difference -= length * step;
-        }
+        loops::shift(band.isa, length, moves, &mut band.differences.data[span]);
         for (factor, direction) in rows.row_mut(row).iter_mut().zip(direction.row(row)) {
             *factor += length * direction;
         }
