@@ -168,8 +168,8 @@ fn no_kill_loses_what_is_deleted() {
     // The first run is left to end, to know how long it takes.
     for kill in 0..=kills {
         let batch = Batch::in_memory(&["lab/a"]);
-        for file in 0..40 {
-            batch.file(&format!("lab/a/{file:02}.bin"), noise(file, 3000));
+        for file in 0..600 {
+            batch.file(&format!("lab/a/{file:03}.bin"), noise(file, 100));
         }
         let original = tree(&batch.path("models/lab/a"));
         batch.zipllm(&[]).expect(0);
@@ -182,7 +182,7 @@ fn no_kill_loses_what_is_deleted() {
         let mut child = command.spawn().unwrap();
         if kill > 0 {
             // Files go at the end of a run.
-            std::thread::sleep(Duration::from_micros(whole / 2 + whole * (kill % 20) / 40));
+            std::thread::sleep(Duration::from_micros(whole * (60 + 2 * (kill % 20)) / 100));
             child.kill().unwrap();
         }
         child.wait().unwrap();
@@ -190,7 +190,7 @@ fn no_kill_loses_what_is_deleted() {
             whole = u64::try_from(begun.elapsed().as_micros()).unwrap();
         }
         let left = names(&batch.path("models/lab/a")).len();
-        hits += u64::from((1..40).contains(&left));
+        hits += u64::from((1..600).contains(&left));
         batch.assert_restores("lab/a", &original);
         batch.zipllm(&["--delete-source"]).expect(0);
         assert!(!batch.path("models/lab/a").exists());
