@@ -38,10 +38,12 @@ impl Units {
     }
 
     fn of_words<W: Word>(target: &[u8], base: &[u8]) -> Self {
-        let places = W::words(target).map(W::last_place).collect();
+        let step = (target.len() / W::BYTES / SAMPLED).max(1) | 1;
+        let places = W::words(target).step_by(step).map(W::last_place).collect();
         let one = quantile(places, 0.5).unwrap_or(1.0).clamp(1e-30, 1e30);
         let steps = W::words(target)
-            .zip(W::words(base))
+            .step_by(step)
+            .zip(W::words(base).step_by(step))
             .map(|(t, b)| (W::widen(t) - W::widen(b)).abs());
         let large = quantile(
             steps
@@ -55,6 +57,9 @@ impl Units {
         }
     }
 }
+
+/// Elements that units are taken from.
+const SAMPLED: usize = 1 << 15;
 
 fn quantile(mut values: Vec<f32>, part: f32) -> Option<f32> {
     let at = (values.len() as f32 * part) as usize;
