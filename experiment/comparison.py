@@ -122,7 +122,7 @@ def markdown(sessions: list[pd.DataFrame], labels: dict[str, str]) -> str:
     return text
 
 
-def marks(method: str, exact: bool) -> dict[str, Any]:
+def marks(method: str, exact: bool = True) -> dict[str, Any]:
     """Returns how a method's point looks: hollow if the method was not exact."""
     colour, marker = STYLES[method]
     edge = "black" if method == WHOLE else colour
@@ -142,6 +142,7 @@ def draw_panel(axes: Axes, runs: pd.DataFrame, action: str) -> None:
         speed = rows[action].dropna()
         if speed.empty:
             continue
+        exact = bool(rows["exact"].all())
         low, high = speed.median() - speed.min(), speed.max() - speed.median()
         axes.errorbar(
             speed.median(),
@@ -149,11 +150,13 @@ def draw_panel(axes: Axes, runs: pd.DataFrame, action: str) -> None:
             xerr=[[low], [high]],
             capsize=2,
             zorder=3 if method == WHOLE else 2,
-            **marks(str(method), bool(rows["exact"].all())),
+            **marks(str(method), exact),
         )
+        if not exact:
+            place = (speed.median(), rows["reduction"].median())
+            axes.annotate("not exact", place, (0, -15), textcoords="offset points", ha="center", fontsize=8)
     axes.set_xscale("log")
-    least, greatest = runs[action].min(), runs[action].max()
-    axes.set_xlim(least / 1.5, greatest * 1.5)
+    axes.margins(x=0.1)
     axes.set_ylim(-5, 100)
     axes.set_xlabel(f"{action} throughput, GB/s (log scale)")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -164,36 +167,21 @@ def draw_panel(axes: Axes, runs: pd.DataFrame, action: str) -> None:
 def draw(sessions: list[pd.DataFrame], labels: dict[str, str], path: Path) -> None:
     """Draws the project's headline figure: a row a family, data reduction against ingest and restore throughput."""
     use_style()
-    figure, grid = plt.subplots(len(sessions), 2, figsize=(9, 3.1 * len(sessions) + 1.2), squeeze=False, sharey=True)
+    size = (9, 3.1 * len(sessions) + 1.2)
+    figure, grid = plt.subplots(len(sessions), 2, figsize=size, squeeze=False, sharex="col", sharey=True)
     for row, runs in zip(grid, sessions, strict=True):
         first = runs.iloc[0]
         row[0].set_ylabel("data reduction, %")
         for axes, action in zip(row, ("ingest", "restore"), strict=True):
             draw_panel(axes, runs, action)
+            axes.tick_params(labelbottom=True)
         title = f"{first['label']}: {first['models']} models, {size_text(first['original_bytes'])}"
         row[0].set_title(wrap(title, 60), loc="left", fontsize=10)
     shown = set().union(*(runs["method"] for runs in sessions))
-    inexact = inexact_methods(sessions)
-    handles = [
-        Line2D(
-            [], [], label=label + (" (not exact)" if method in inexact else ""), **marks(method, method not in inexact)
-        )
-        for method, label in labels.items()
-        if method in shown
-    ]
+    handles = [Line2D([], [], label=label, **marks(name)) for name, label in labels.items() if name in shown]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(5, len(handles)), fontsize=9)
     figure.suptitle(caption(sessions), fontsize=9)
     save(figure, path)
-
-
-def inexact_methods(sessions: list[pd.DataFrame]) -> dict[str, str]:
-    """Says of each method that did not give all bytes back in which families that was."""
-    found: dict[str, str] = {}
-    for runs in sessions:
-        for method in runs.loc[~runs["exact"].astype(bool), "method"].unique():
-            where = f" ({runs.iloc[0]['label']})" if len(sessions) > 1 else ""
-            found[method] = found.get(method, ", NOT exact") + where
-    return found
 
 
 def caption(sessions: list[pd.DataFrame]) -> str:

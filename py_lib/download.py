@@ -17,14 +17,16 @@ import shutil
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from packages import stop_without
 
 try:
     import httpx2
-    from huggingface_hub import HfApi, constants, snapshot_download
+    from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -32,19 +34,20 @@ try:
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers, disable_progress_bars
     from huggingface_hub.utils import logging as hub_logging
 except ImportError as missing:
     raise stop_without(missing) from None
 
-from progress import Progress, rate
-
 from model_list import check_model_id, model_directory, read_models
+from progress import Progress, rate
 
 DEFAULT_SUFFIXES = [".safetensors", ".json", ".txt", ".model", ".jinja", ".md", "LICENSE"]
 DEFAULT_RECORD = "already_downloads.txt"
 READ_BYTES = 1 << 20
 STAGING = ".downloads"
+PARTS = ".parts"  # in a staging directory: unfinished files
 MAX_WORKERS = 64
 EXIT_INTERRUPTED = 130
 NO_MODEL = "the hub has no such model, or it is private: check the name, and HF_TOKEN if it is private"
@@ -134,6 +137,30 @@ def missing_files(directory: Path, files: list[RemoteFile], revision: str) -> li
     return wanted
 
 
+def fetch_file(model: str, commit: str, remote: RemoteFile, staging: Path) -> None:
+    """Fetches a file into the staging directory; goes on with what an earlier run left of it.
+
+    `snapshot_download` would begin every file anew in each run.
+    """
+    target = staging / remote.path
+    if target.is_file():
+        return
+    part = staging / PARTS / hashlib.sha256(remote.path.encode()).hexdigest()
+    for path in (target, part):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    url = hf_hub_url(model, remote.path, revision=commit)
+    location = get_hf_file_metadata(url, retry_on_errors=True).location
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+    if urlsplit(location).netloc != urlsplit(url).netloc:
+        headers.pop("authorization", None)  # the token is for the hub alone
+    with part.open("ab") as file:
+        if file.tell() > remote.size:
+            file.truncate(0)
+            file.seek(0)
+        http_get(location, file, resume_size=file.tell(), headers=headers, expected_size=remote.size)
+    part.replace(target)
+
+
 def download_model(model: str, output_dir: Path, suffixes: list[str], revision: str, max_workers: int) -> str:
     """Downloads a model; returns where it is and how fast it came. Raises what `explain` understands."""
     commit, files = list_files(HfApi(), model, revision, suffixes)
@@ -144,14 +171,13 @@ def download_model(model: str, output_dir: Path, suffixes: list[str], revision: 
     name = model.replace("/", "--")
     staging = output_dir / STAGING / f"{name}@{commit}.snapshot"
     total, start = sum(file.size for file in wanted), time.monotonic()
-    with Progress(model, staging, total) as progress:
-        snapshot_download(
-            model,
-            revision=commit,
-            local_dir=staging,
-            allow_patterns=[glob.escape(file.path) for file in wanted],
-            max_workers=max_workers,
-        )
+    with Progress(model, staging, total) as progress, ThreadPoolExecutor(max_workers) as pool:
+        fetches = [pool.submit(fetch_file, model, commit, file, staging) for file in wanted]
+        try:
+            for fetch in as_completed(fetches):
+                fetch.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
     check_files(staging, wanted)
     move(staging, target, wanted)
     for left in staging.parent.glob(f"{glob.escape(name)}@*.snapshot"):
@@ -168,7 +194,7 @@ def move(staging: Path, target: Path, wanted: list[RemoteFile]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             (staging / remote.path).rename(path)
         return
-    shutil.rmtree(staging / ".cache", ignore_errors=True)
+    shutil.rmtree(staging / PARTS)
     names = {remote.path for remote in wanted}
     for path in [path for path in staging.rglob("*") if path.is_file()]:
         if path.relative_to(staging).as_posix() not in names:

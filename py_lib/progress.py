@@ -10,7 +10,6 @@ from types import TracebackType
 from typing import Self, TextIO
 
 TERMINAL_SECONDS, LOG_SECONDS = 0.5, 30.0
-NOT_DATA = {".lock", ".metadata"}
 MB = 1e6
 
 
@@ -18,11 +17,10 @@ def data_bytes(directory: Path) -> int:
     """Adds up the files of a download, unfinished ones too; a file that is moved meanwhile may be missed."""
     total = 0
     for path in directory.rglob("*"):
-        if path.suffix not in NOT_DATA:
-            try:
-                total += path.stat().st_size if path.is_file() else 0
-            except OSError:
-                continue
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except OSError:
+            continue
     return total
 
 

@@ -109,22 +109,30 @@ impl ObjectReader {
     /// Checks the stored bytes of a chunk, then decodes it into `out` and verifies that; tries twice, as
     /// [`Self::read_chunk`] does.
     pub fn check_chunk(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
-        self.twice(|| self.try_check(name, index, out))
+        let check = |payload: &mut Vec<u8>, out: &mut [u8]| {
+            let object = self.open(name)?;
+            self.check_payload(&object, index, payload, out)
+        };
+        self.payloads
+            .with_any(|payload| self.twice(|| check(payload, out)))
     }
 
-    fn try_check(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
-        let object = self.open(name)?;
-        self.payloads.with_any(|payload| {
-            object.file.read_payload(index, payload)?;
-            let entry = entry(&object.file, index)?;
-            if checksum(payload) != entry.checksum {
-                return Err(Error::corrupt(
-                    name,
-                    format!("the stored bytes of chunk {index} are damaged"),
-                ));
-            }
-            self.decode(&object, index, payload, out)
-        })
+    /// Like [`Self::check_chunk`], of an open object and only once, and leaves the stored bytes in `payload`.
+    pub fn check_payload(
+        &self,
+        object: &OpenObject,
+        index: u64,
+        payload: &mut Vec<u8>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        object.file.read_payload(index, payload)?;
+        if checksum(payload) != entry(&object.file, index)?.checksum {
+            return Err(Error::corrupt(
+                &object.file.name,
+                format!("the stored bytes of chunk {index} are damaged"),
+            ));
+        }
+        self.decode(object, index, payload, out)
     }
 
     fn decode(

@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
 use crate::codec::{
     ChunkView, Codec, CodecId, EncodeOptions, encode_predicted_chunk, find, lowrank::LowRank,
 };
@@ -252,6 +255,77 @@ impl NewObject {
             bases: base.map(|base| self.base_ref(base)).into_iter().collect(),
         };
         writer.create_object(self.digest.name, head, shared)
+    }
+
+    /// Encodes the object window by window, in `pool`, and hands it to the store. Returns its stored bytes.
+    ///
+    /// `read` fills a buffer with the object's bytes from an offset; they are held against the digest.
+    ///
+    /// # Errors
+    /// Those of `read`, of the base and of the store; `CorruptObject` where `read` gives other bytes than the digest's.
+    pub fn store(
+        &self,
+        writer: &mut StoreWriter,
+        reader: &ObjectReader,
+        pool: &ThreadPool,
+        options: &EncodeOptions,
+        read: &(impl Fn(u64, &mut [u8]) -> Result<()> + Sync),
+    ) -> Result<u64> {
+        let encode = |index: u64| self.read_and_encode(reader, options, index, read);
+        let window = 2 * pool.current_num_threads() as u64;
+        let (count, mut next) = (self.chunk_count(), 0);
+        let mut output: Option<ObjectWriter> = None;
+        while next < count {
+            let end = count.min(next + window);
+            let chunks = || {
+                (next..end)
+                    .into_par_iter()
+                    .map(encode)
+                    .collect::<Result<Vec<_>>>()
+            };
+            let (chunks, mut open) = match (pool.install(chunks), output.take()) {
+                (Ok(chunks), Some(open)) => (chunks, open),
+                (Ok(chunks), None) => {
+                    let open = self.begin(writer, &chunks)?;
+                    (chunks, open)
+                }
+                (Err(error), open) => {
+                    open.into_iter()
+                        .for_each(|open| writer.discard_object(open));
+                    return Err(error);
+                }
+            };
+            for (index, chunk) in (next..end).zip(&chunks) {
+                let value = self.chaining_value(index);
+                writer.append_chunk(&mut open, chunk.codec.0, value, &chunk.payload)?;
+            }
+            output = Some(open);
+            next = end;
+        }
+        output.map_or(Ok(0), |open| writer.finish_object(open))
+    }
+
+    fn read_and_encode(
+        &self,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        index: u64,
+        read: &impl Fn(u64, &mut [u8]) -> Result<()>,
+    ) -> Result<EncodedChunk> {
+        let (offset, length) = self.chunk_range(index);
+        reader.buffers().with(length, |raw| {
+            read(offset, raw)?;
+            let value = digest_chunk(self.raw_len, self.dtype, offset, raw);
+            let expected = match self.digest.values.as_slice() {
+                [] => *self.digest.name.as_bytes(),
+                _ => self.chaining_value(index),
+            };
+            if value != expected {
+                let reason = format!("chunk {index} was read with other bytes than its name says");
+                return Err(Error::corrupt(&self.digest.name, reason));
+            }
+            self.encode(reader, options, offset, raw)
+        })
     }
 
     fn base_ref(&self, base: &OpenObject) -> BaseRef {

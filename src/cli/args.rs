@@ -1,5 +1,6 @@
 //! The arguments of both programs.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -8,8 +9,8 @@ use clap::{CommandFactory, error::ErrorKind};
 
 use crate::codec::select::Effort;
 use crate::config::EFFORTS;
-use crate::error::Error;
-use crate::restore::ModelVersion;
+
+use super::place::PlaceArgs;
 
 /// Stores families of LLM checkpoints in a fraction of the space, losslessly.
 ///
@@ -34,10 +35,30 @@ pub struct ZipllmArgs {
 /// The verbs beside storing.
 #[derive(Debug, Subcommand)]
 pub enum ZipllmCommand {
+    /// Lists the models in the store; or one model's files and tensors, and how they are stored
+    List(super::commands::list::ListArgs),
+    /// Shows where the store's bytes are, and what saved how many
+    Stats(super::commands::stats::StatsArgs),
+    /// Checks that the store is whole; exit code 3 if it is not
+    Check(super::commands::check::CheckArgs),
+    /// Writes a file, a tensor or a range of bytes of a model to the standard output
+    Cat(super::commands::cat::CatArgs),
+    /// Compares two models, tensor by tensor
+    Diff(super::commands::diff::DiffArgs),
+    /// Stores a model whose directory is anywhere
+    Add(super::commands::add::AddArgs),
+    /// Removes models, or versions of them; `gc` frees their space
+    Remove(super::commands::remove::RemoveArgs),
+    /// Deletes objects that no model needs
+    Gc(super::commands::gc::GcArgs),
+    /// Gives a model another id
+    Rename(super::commands::rename::RenameArgs),
+    /// Copies models to another store, with the objects that it lacks
+    Copy(super::commands::copy::CopyArgs),
+    /// Makes anew what is damaged and can be made anew, and says what is lost
+    Repair(super::commands::repair::RepairArgs),
     /// Encodes anew what is smaller with today's settings; can be stopped and run again
     Recode(RecodeArgs),
-    /// Checks that the store is whole; exit code 3 if it is not
-    Check(CheckArgs),
     /// Fetches the listed models that are not there from the Hugging Face Hub
     ///
     /// A base that the file of `base_ft_path` has for a listed model is fetched too. Whole repositories are fetched,
@@ -49,10 +70,17 @@ pub enum ZipllmCommand {
 
 /// `zipllm CONFIG`.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct CompressArgs {
     /// The config file (JSON); its paths are relative to its own folder
     #[arg(required = true)]
     pub config: Option<PathBuf>,
+    /// Wait while another process writes to the store
+    #[arg(long)]
+    pub wait: bool,
+    /// Delete the files of every model that is stored, once the stored copy has been read back and compared
+    #[arg(long)]
+    pub delete_source: bool,
     /// Store a new version of a model even if it lacks files that the stored one has
     #[arg(long)]
     pub accept_missing: bool,
@@ -116,36 +144,22 @@ pub struct DownloadArgs {
     pub json: bool,
 }
 
-/// `zipllm check CONFIG`.
-#[derive(Debug, Args)]
-pub struct CheckArgs {
-    /// The config file (JSON)
-    pub config: PathBuf,
-    /// Decode every object and compare it with its name
-    #[arg(long)]
-    pub read_data: bool,
-    /// Worker threads, in place of the config's
-    #[arg(long, value_parser = threads)]
-    pub threads: Option<usize>,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// `zipllm recode CONFIG`.
 #[derive(Debug, Args)]
+#[command(override_usage = "zipllm recode [OPTIONS] <CONFIG | --store DIR>")]
 pub struct RecodeArgs {
-    /// The config file (JSON)
-    pub config: PathBuf,
+    /// Which store
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Wait while another process writes to the store
+    #[arg(long)]
+    pub wait: bool,
     /// How long the encoders may search, in place of the config's: fast, default or max
     #[arg(long, value_parser = effort)]
     pub effort: Option<Effort>,
     /// Try every object again, not only those that an older codec wrote
     #[arg(long)]
     pub all: bool,
-    /// Worker threads, in place of the config's
-    #[arg(long, value_parser = threads)]
-    pub threads: Option<usize>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -153,21 +167,21 @@ pub struct RecodeArgs {
 
 /// Restores a model from the store, byte for byte.
 #[derive(Debug, Parser)]
-#[command(name = "restore", version)]
+#[command(
+    name = "restore",
+    version,
+    override_usage = "restore [OPTIONS] <CONFIG | --store DIR> <MODEL> <OUT>"
+)]
 pub struct RestoreArgs {
-    /// The config file (JSON); its paths are relative to its own folder
-    pub config: PathBuf,
-    /// The model, as org/name, or org/name@VERSION for an older version
-    #[arg(value_parser = model_version)]
-    pub model: ModelVersion,
-    /// The directory that gets the model's files
-    pub out: PathBuf,
+    /// Which store
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// The model, as org/name, or org/name@VERSION for an older version; and the directory that gets its files
+    #[arg(value_name = "MODEL OUT")]
+    pub words: Vec<OsString>,
     /// Replace files that exist with other content
     #[arg(long)]
     pub force: bool,
-    /// Worker threads, in place of the config's
-    #[arg(long, value_parser = threads)]
-    pub threads: Option<usize>,
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
@@ -181,7 +195,8 @@ pub fn usage(message: &str) -> anyhow::Error {
         .into()
 }
 
-fn threads(text: &str) -> Result<usize, String> {
+/// Parses a number of threads.
+pub fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=1024) => Ok(count),
         _ => Err("has to be a number from 1 to 1024".into()),
@@ -193,8 +208,4 @@ fn effort(text: &str) -> Result<Effort, String> {
     known
         .map(|(_, effort)| *effort)
         .ok_or_else(|| "has to be fast, default or max".into())
-}
-
-fn model_version(text: &str) -> Result<ModelVersion, Error> {
-    text.parse()
 }

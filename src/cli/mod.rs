@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod limits;
 mod logging;
+mod place;
 mod progress;
 mod terminal;
 
@@ -72,6 +73,9 @@ fn report(error: &anyhow::Error) -> u8 {
     // Our own errors name their cause themselves.
     let text = ours.map_or_else(|| format!("{error:#}"), Error::to_string);
     let _ = writeln!(io::stderr(), "error: {}", terminal::escape_line(&text));
+    if error.is::<place::Usage>() {
+        return 2;
+    }
     match ours {
         Some(Error::Config { .. }) => 2,
         Some(error) if error.kind() == ErrorKind::Corrupt => 3,

@@ -290,9 +290,9 @@ impl<'a> Stream<'a> {
             if let Contexts::Phased(_, map) = &self.contexts {
                 isa.phase_contexts(map, hints, ctx);
             }
-            words.decode(isa, &coder, &mut self.states[..lanes], ctx, codes)?;
             let relation = base.map_or(Relation::Solo, Relation::Delta);
-            isa.apply(relation, self.format.bits, codes, out);
+            let states = &mut self.states[..lanes];
+            words.decode(isa, &coder, states, ctx, relation, codes, out)?;
             if let (Contexts::Phased(..), Some(predicted)) = (&self.contexts, base) {
                 isa.reflect(predicted, hints, out);
             }
@@ -389,30 +389,35 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// Decodes a block to `out`; `codes` is scratch.
+    #[allow(clippy::too_many_arguments)]
     fn decode<W: Word>(
         &mut self,
         isa: Isa,
         coder: &Coder<'_>,
         states: &mut [u32],
         ctx: &[u8],
+        relation: Relation<'_>,
         codes: &mut [W],
+        out: &mut [u8],
     ) -> Result<(), Bad> {
         let mut done = 0;
+        let at = &mut self.position;
         if self.in_tail.is_none() {
-            done = isa.decode(coder, states, self.bytes, &mut self.position, ctx, codes);
+            done = isa.decode(coder, states, self.bytes, at, ctx, relation, codes, out);
             if done == codes.len() {
                 return Ok(());
             }
-            let left = self.bytes.get(self.position..).ok_or(Bad::Truncated)?;
-            self.tail
-                .get_mut(..left.len())
-                .ok_or(Bad::Truncated)?
-                .copy_from_slice(left);
+            let left = self.bytes.get(*at..).ok_or(Bad::Truncated)?;
+            let tail = self.tail.get_mut(..left.len()).ok_or(Bad::Truncated)?;
+            tail.copy_from_slice(left);
             self.in_tail = Some(left.len());
-            self.position = 0;
+            *at = 0;
         }
-        let (ctx, codes) = (&ctx[done..], &mut codes[done..]);
-        let more = isa.decode(coder, states, &self.tail, &mut self.position, ctx, codes);
+        let start = done * (out.len() / codes.len().max(1));
+        let (ctx, relation) = (&ctx[done..], relation.after(start));
+        let (codes, out) = (&mut codes[done..], &mut out[start..]);
+        let more = isa.decode(coder, states, &self.tail, at, ctx, relation, codes, out);
         if more == codes.len() {
             Ok(())
         } else {

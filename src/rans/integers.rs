@@ -1,7 +1,7 @@
 //! Runs of small integers, such as the factors of a prediction, through a coder of their own.
 
 use super::bits::{BitReader, BitWriter};
-use super::kernel::{Coder, group_bytes};
+use super::kernel::{Coder, Relation, group_bytes};
 use super::model::merge;
 use super::side::read_states;
 use super::table::{self, Counts};
@@ -151,6 +151,7 @@ pub fn read_integers<'a>(
     };
     let ctx = contexts(runs, &bins);
     let mut codes = vec![0u16; count];
+    let (zeros, mut out) = (vec![0; 2 * count], vec![0; 2 * count]);
     let mut position = 0;
     let done = isa.decode(
         &coder,
@@ -158,13 +159,25 @@ pub fn read_integers<'a>(
         &padded,
         &mut position,
         &ctx,
+        Relation::Delta(&zeros),
         &mut codes,
+        &mut out,
     );
     if done != count || position != length || states.iter().any(|&x| x != LOW) {
         return Err(Bad::Malformed("integers"));
     }
-    let value = |code: u16| (code >> 1).cast_signed() ^ -(code & 1).cast_signed();
-    Ok((codes.into_iter().map(value).collect(), rest))
+    let words = out.as_chunks().0.iter();
+    let values = words.map(|word| from_zero(u16::from_le_bytes(*word)));
+    Ok((values.collect(), rest))
+}
+
+/// The difference of a 16-bit float to +0, counted in representable numbers.
+fn from_zero(word: u16) -> i16 {
+    if word < 0x8000 {
+        word.cast_signed()
+    } else {
+        (!word).wrapping_sub(0x8000).cast_signed()
+    }
 }
 
 #[cfg(test)]

@@ -37,6 +37,35 @@ pub fn locate(model_dir: &Path, id: &ModelId) -> Result<Option<ModelDir>> {
     Ok(None)
 }
 
+/// Takes the directory at `path` as a model's: a plain one, a folder of a Hugging Face cache, or a snapshot in one.
+///
+/// # Errors
+///
+/// Fails where it is no directory, or a cache folder that does not tell which of its snapshots to take.
+pub fn at(path: &Path) -> Result<ModelDir> {
+    if exists(&path.join("snapshots"))? && exists(&path.join("blobs"))? {
+        return snapshot(path);
+    }
+    let root = plain(path.to_path_buf())?;
+    let above = root.canonical.parent();
+    let in_cache =
+        above.is_some_and(|above| above.file_name().is_some_and(|name| name == "snapshots"));
+    let name = root.canonical.file_name().and_then(|name| name.to_str());
+    match (
+        above.and_then(Path::parent),
+        name.filter(|name| is_revision(name)),
+    ) {
+        (Some(cache), Some(revision)) if in_cache && exists(&cache.join("blobs"))? => {
+            Ok(ModelDir {
+                boundary: cache.to_path_buf(),
+                commit: Some(revision.to_owned()),
+                ..root.clone()
+            })
+        }
+        _ => Ok(root),
+    }
+}
+
 /// Tells whether there is anything of this name, be it a link that leads nowhere.
 fn exists(path: &Path) -> Result<bool> {
     use std::io::ErrorKind::{NotADirectory, NotFound};

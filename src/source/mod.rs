@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use file::{OpenFile, SourceFile, Stamp};
 pub use left_out::{DOWNLOADS, LeftOut};
-pub use locate::locate;
+pub use locate::{at, locate};
 pub use scan::{Listing, MAX_ENTRIES};
 
 /// The directory of one model.
