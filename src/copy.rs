@@ -14,6 +14,7 @@ use crate::codec::EncodeOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::name::ModelId;
+use crate::object_factors::Preparation;
 use crate::object_reader::{ObjectReader, OpenObject};
 use crate::object_writer::{Digest, NewObject};
 use crate::report::Monitor;
@@ -267,7 +268,8 @@ impl Copy<'_> {
             depth,
             ..object.file.frame.head.clone()
         };
-        let mut out = target.create_object(name, head.clone(), object.shared())?;
+        let shared = object.file.read_shared()?;
+        let mut out = target.create_object(name, head.clone(), &shared)?;
         for window in self.windows(head.chunk_count()) {
             let payloads = self.pool.install(|| {
                 let chunks = window.clone().into_par_iter();
@@ -327,6 +329,8 @@ impl Copy<'_> {
             row_len: frame.head.row_len,
             raw_len: frame.head.raw_len,
             base: None,
+            set_rows: 0,
+            preparation: Preparation::default(),
         };
         let read = |offset: u64, raw: &mut [u8]| {
             let index = offset / fresh.dtype.chunk_bytes() as u64;

@@ -5,9 +5,9 @@
 //! | layer | modules |
 //! |---|---|
 //! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`], [`threads`] |
-//! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, in scalar code and SIMD |
+//! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, [`lowrank`]: prediction from a base and low-rank factors, in scalar code and SIMD |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
-//! | knowledge | [`object_reader`], [`object_writer`]: objects with their bases; [`pairing`]: which base; [`report`]: figures; [`survey`]: all models and objects at a glance |
+//! | knowledge | [`object_reader`], [`object_writer`], [`object_factors`]: objects with their bases; [`pairing`]: which base; [`report`]: figures; [`survey`]: all models and objects at a glance |
 //! | verbs | [`ingest`], [`restore`], [`check`], [`recode`], [`list`], [`stats`], [`cat`], [`diff`], [`remove`], [`rename`], [`gc`], [`copy`], [`repair`], [`delete_source`] |
 //! | shell | [`config`], [`cli`], [`hub`] (a feature): models from the Hugging Face Hub |
 
@@ -29,8 +29,10 @@ pub mod hub;
 pub mod ingest;
 pub mod kernel;
 pub mod list;
+pub mod lowrank;
 pub mod name;
 pub mod nearest;
+pub mod object_factors;
 pub mod object_reader;
 pub mod object_writer;
 pub mod pairing;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::codec::{self, ChunkView, CodecId, WorkspacePool};
+use crate::codec::{self, ChunkView, CodecId, Prepared, WorkspacePool};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::{Hash, chunk_chaining_value};
 use crate::store::object::checksum;
@@ -11,6 +11,9 @@ use crate::store::{ObjectFile, Store};
 
 /// Objects kept open; each holds a file descriptor and its chunk table.
 const MAX_OPEN: usize = 128;
+
+/// Bytes of shared sections, parsed, that objects kept open have.
+const MAX_PREPARED_BYTES: usize = 64 << 20;
 
 /// Decodes and verifies objects of one store, from any number of threads.
 pub struct ObjectReader {
@@ -25,14 +28,7 @@ pub struct ObjectReader {
 pub struct OpenObject {
     /// Its file and frame.
     pub file: ObjectFile,
-    shared: Vec<u8>,
-}
-
-impl OpenObject {
-    /// Its shared section.
-    pub fn shared(&self) -> &[u8] {
-        &self.shared
-    }
+    prepared: Prepared,
 }
 
 impl ObjectReader {
@@ -45,6 +41,11 @@ impl ObjectReader {
             payloads: BufferPool::default(),
             open: Mutex::default(),
         }
+    }
+
+    /// The store that is read.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The scratch memory that encoders may share with this reader.
@@ -68,10 +69,11 @@ impl ObjectReader {
             return Ok(object.clone());
         }
         let file = self.store.object(name)?;
-        let shared = file.read_shared()?;
-        let object = Arc::new(OpenObject { file, shared });
+        let prepared = prepare(&file)?;
+        let object = Arc::new(OpenObject { file, prepared });
         let mut kept = self.kept();
-        if kept.len() >= MAX_OPEN {
+        let bytes: usize = kept.values().map(|object| object.prepared.bytes()).sum();
+        if kept.len() >= MAX_OPEN || bytes + object.prepared.bytes() > MAX_PREPARED_BYTES {
             kept.clear();
         }
         kept.insert(*name, object.clone());
@@ -163,7 +165,7 @@ impl ObjectReader {
                 base,
             };
             self.workspaces
-                .with(|ws| codec.decode(&object.shared, &view, payload, out, ws))
+                .with(|ws| codec.decode_prepared(&object.prepared, &view, payload, out, ws))
                 .map_err(|error| Error::corrupt(&file.name, format!("chunk {index}: {error}")))
         };
         if codec.uses_base() {
@@ -251,6 +253,17 @@ impl ObjectReader {
 
     fn kept(&self) -> MutexGuard<'_, HashMap<Hash, Arc<OpenObject>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Parses the shared section for the codec that wrote it; one that this build does not know is not looked into.
+fn prepare(file: &ObjectFile) -> Result<Prepared> {
+    let head = &file.frame.head;
+    match codec::find(CodecId(head.codec)) {
+        Some(codec) if head.shared_len > 0 => codec
+            .prepare(&file.read_shared()?, head.dtype, head.row_len)
+            .map_err(|error| Error::corrupt(&file.name, format!("shared section: {error}"))),
+        _ => Ok(Prepared::Nothing),
     }
 }
 

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
-use crate::codec::{ChunkView, CodecId, EncodeOptions, encode_chunk, find};
+use crate::codec::{
+    ChunkView, Codec, CodecId, EncodeOptions, encode_predicted_chunk, find, lowrank::LowRank,
+};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::hash::{ChainingValue, Hash, chunk_chaining_value, merge_chunks};
+use crate::object_factors::{Preparation, Subject};
 use crate::object_reader::{ObjectReader, OpenObject};
 use crate::store::object::{BaseRef, Head, is_chunked};
 use crate::store::{ObjectWriter, StoreWriter};
@@ -60,6 +63,10 @@ pub struct NewObject {
     pub raw_len: u64,
     /// The object that it may be a difference to, of equal length.
     pub base: Option<Arc<OpenObject>>,
+    /// Rows that share their column factors, as those of one matrix of a stack; 0 for all.
+    pub set_rows: u64,
+    /// What was found out about it before its chunks are encoded.
+    pub preparation: Preparation,
 }
 
 /// A chunk ready to be written.
@@ -94,6 +101,37 @@ impl NewObject {
         self.digest.values.get(at).copied().unwrap_or([0; 32])
     }
 
+    /// Looks for factors that predict the object from its base, given how it is read from a place in bytes on.
+    ///
+    /// `is_slow` tells that reading it means decoding it.
+    pub fn prepare(
+        &self,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        read: &(dyn Fn(u64, &mut [u8]) -> Result<()> + Sync),
+        is_slow: bool,
+    ) -> Result<()> {
+        let Self {
+            dtype,
+            row_len,
+            raw_len,
+            set_rows,
+            ..
+        } = *self;
+        let subject = Subject {
+            dtype,
+            row_len,
+            raw_len,
+            set_rows,
+        };
+        let Some(base) = self.base.as_ref().filter(|_| subject.is_tried(options)) else {
+            return Ok(());
+        };
+        let read_base = |offset, out: &mut [u8]| reader.read_range(&base.file.name, offset, out);
+        self.preparation
+            .run(subject, reader, options, read, &read_base, is_slow)
+    }
+
     /// Encodes the chunk that begins at byte `offset` of the object.
     pub fn encode(
         &self,
@@ -105,7 +143,9 @@ impl NewObject {
         match &self.base {
             None => Ok(self.encode_solo(reader, options, offset, raw)),
             Some(base) => reader.buffers().with(raw.len(), |bytes| {
-                reader.read_range(&base.file.name, offset, bytes)?;
+                if !self.preparation.read_base(offset, bytes) {
+                    reader.read_range(&base.file.name, offset, bytes)?;
+                }
                 Ok(self.encode_with(reader, options, offset, raw, Some(bytes)))
             }),
         }
@@ -139,9 +179,9 @@ impl NewObject {
         };
         reader.payloads().with_any(|scratch| {
             scratch.clear();
-            let codec = reader
-                .workspaces()
-                .with(|ws| encode_chunk(options, &view, raw, ws, scratch));
+            let codec = reader.workspaces().with(|ws| {
+                encode_predicted_chunk(options, &view, self.preparation.fitted(), raw, ws, scratch)
+            });
             EncodedChunk {
                 codec,
                 raw_len: raw.len(),
@@ -162,6 +202,7 @@ impl NewObject {
         let codec =
             find(chunk.codec).ok_or_else(|| bad(format!("codec {} is unknown", chunk.codec.0)))?;
         let first_element = offset / self.dtype.size() as u64;
+        let prepared = self.preparation.prepared();
         let mut run = |base: Option<&[u8]>| {
             let view = ChunkView {
                 dtype: self.dtype,
@@ -171,7 +212,7 @@ impl NewObject {
             };
             let done = reader
                 .workspaces()
-                .with(|ws| codec.decode(&[], &view, &chunk.payload, out, ws));
+                .with(|ws| codec.decode_prepared(&prepared, &view, &chunk.payload, out, ws));
             done.map_err(|error| bad(error.to_string()))
         };
         match &self.base {
@@ -188,10 +229,21 @@ impl NewObject {
         let whole = first.len() as u64 == self.chunk_count();
         let needs_base = !whole || first.iter().any(|chunk| uses_base(chunk.codec));
         let base = self.base.as_ref().filter(|_| needs_base);
-        let codec = first
+        let predicted = LowRank.id();
+        let is_predicted = !whole || first.iter().any(|chunk| chunk.codec == predicted);
+        let shared = if is_predicted {
+            self.preparation.shared()
+        } else {
+            &[]
+        };
+        let codec = match first
             .iter()
             .map(|chunk| chunk.codec)
-            .max_by_key(|codec| (uses_base(*codec), codec.0));
+            .max_by_key(|codec| (uses_base(*codec), codec.0))
+        {
+            _ if !shared.is_empty() => Some(predicted),
+            codec => codec,
+        };
         let head = Head {
             codec: codec.unwrap_or(CodecId(0)).0,
             dtype: self.dtype,
@@ -199,10 +251,10 @@ impl NewObject {
             optional: 0,
             raw_len: self.raw_len,
             row_len: self.row_len,
-            shared_len: 0,
+            shared_len: u32::try_from(shared.len()).unwrap_or(u32::MAX),
             bases: base.map(|base| self.base_ref(base)).into_iter().collect(),
         };
-        writer.create_object(self.digest.name, head, &[])
+        writer.create_object(self.digest.name, head, shared)
     }
 
     /// Encodes the object window by window, in `pool`, and hands it to the store. Returns its stored bytes.

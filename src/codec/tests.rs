@@ -124,10 +124,11 @@ fn ids_and_names() {
             (2, "solo"),
             (3, "bitx"),
             (4, "delta"),
-            (5, "solo-rans")
+            (5, "solo-rans"),
+            (6, "lowrank"),
         ]
     );
-    assert!(find(CodecId(6)).is_none());
+    assert!(find(CodecId(7)).is_none());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::{Job, Run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::name::ModelId;
+use crate::object_factors::Preparation;
 use crate::object_reader::OpenObject;
 use crate::object_writer::NewObject;
 use crate::pairing::{BaseTensors, resolve};
@@ -423,6 +424,8 @@ fn new_object(span: &HashedSpan, base: Option<Arc<OpenObject>>) -> NewObject {
         row_len: span.span.row_len,
         raw_len: span.span.length,
         base,
+        set_rows: span.span.matrix_rows(),
+        preparation: Preparation::default(),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::check::{self, CheckReport, Damage};
 use crate::codec::EncodeOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
+use crate::object_factors::Preparation;
 use crate::object_reader::ObjectReader;
 use crate::object_writer::NewObject;
 use crate::report::Monitor;
@@ -244,6 +245,8 @@ impl Repair<'_> {
             row_len: place.row_len,
             raw_len: place.length,
             base,
+            set_rows: 0,
+            preparation: Preparation::default(),
         };
         let read = |offset: u64, out: &mut [u8]| place.read(offset, out);
         object.store(self.writer, reader, self.pool, &self.options.encode, &read)?;

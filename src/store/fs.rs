@@ -7,6 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 /// One entry of a directory.
@@ -62,6 +63,20 @@ pub trait Disk: Send + Sync {
     }
     /// Lists a directory, sorted by name; a missing one is empty.
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
+}
+
+/// Makes a file without a name in `directory`: it is gone when it is closed, or when the process ends.
+pub fn scratch_file(directory: &Path) -> io::Result<File> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = directory.join(format!("scratch-{}-{number}", std::process::id()));
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// The local file system.
