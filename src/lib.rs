@@ -5,7 +5,7 @@
 //! | layer | modules |
 //! |---|---|
 //! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`], [`threads`] |
-//! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, in scalar code and SIMD |
+//! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, in scalar code and SIMD; [`float`]: conversions; [`sketch`]: what is kept of a tensor to find its base |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
 //! | knowledge | [`object_reader`], [`object_writer`]: objects with their bases; [`pairing`]: which base; [`report`]: figures |
 //! | verbs | [`ingest`], [`restore`], [`check`], [`recode`] |
@@ -18,6 +18,7 @@ pub mod codec;
 pub mod config;
 pub mod dtype;
 pub mod error;
+pub mod float;
 pub mod hash;
 #[cfg(feature = "hub")]
 pub mod hub;
@@ -32,6 +33,7 @@ pub mod rans;
 pub mod recode;
 pub mod report;
 pub mod restore;
+pub mod sketch;
 pub mod source;
 pub mod store;
 pub mod threads;

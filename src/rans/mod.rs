@@ -23,7 +23,7 @@ mod decode;
 mod encode;
 mod fit;
 mod kernel;
-mod log2;
+pub(crate) mod log2;
 mod model;
 mod parts;
 mod side;
