@@ -10,10 +10,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::object_reader::ObjectReader;
 use crate::report::Monitor;
-use crate::store::Store;
 use crate::store::index::{Index, Record};
 use crate::store::manifest::Manifest;
+use crate::store::object::{Head, PARTS};
 use crate::store::sealed;
+use crate::store::{ObjectFile, Store};
 use crate::threads;
 
 /// How to check.
@@ -65,6 +66,7 @@ pub fn run(store: &Store, options: Options, monitor: &dyn Monitor) -> Result<Che
     let mut check = Check {
         store,
         damaged: BTreeMap::new(),
+        parts: BTreeMap::new(),
         report: CheckReport::default(),
     };
     pool.install(|| check.all(options, monitor))?;
@@ -77,6 +79,8 @@ struct Check<'a> {
     store: &'a Store,
     /// Objects that are damaged or missing, and how.
     damaged: BTreeMap<Hash, String>,
+    /// Heads of objects whose bases need not be as long as they are.
+    parts: BTreeMap<Hash, Head>,
     report: CheckReport,
 }
 
@@ -107,13 +111,21 @@ impl Check<'_> {
         // A file is closed as soon as its head is known: there may be more objects than descriptors.
         let head = |name: &Hash| {
             let object = self.store.object(name);
-            (*name, object.map(|object| Record::of(name, &object.frame)))
+            let known = |object: ObjectFile| {
+                let record = Record::of(name, &object.frame);
+                let head = object.frame.head;
+                (record, Some(head).filter(|head| head.required & PARTS != 0))
+            };
+            (*name, object.map(known))
         };
         let opened: Vec<_> = names.par_iter().map(head).collect();
         let mut heads = Index::new();
-        for (name, record) in opened {
-            match record {
-                Ok(record) => drop(heads.insert(name, record)),
+        for (name, known) in opened {
+            match known {
+                Ok((record, parts)) => {
+                    heads.insert(name, record);
+                    self.parts.extend(parts.map(|head| (name, head)));
+                }
                 Err(error) => self.blame_object(&name, error)?,
             }
         }
@@ -138,7 +150,7 @@ impl Check<'_> {
     fn bases(&mut self, heads: &Index) {
         for record in heads.values().filter(|record| record.depth > 0) {
             match heads.get(&record.base) {
-                Some(base) if base.depth < record.depth && base.raw_len == record.raw_len => {}
+                Some(base) if base.depth < record.depth && self.fits(record, base) => {}
                 Some(_) => self.note(
                     &record.name,
                     &Error::corrupt(&record.name, "its base does not fit it"),
@@ -146,6 +158,13 @@ impl Check<'_> {
                 None => self.note(&record.base, &Error::MissingObject { name: record.base }),
             }
         }
+    }
+
+    fn fits(&self, record: &Record, base: &Record) -> bool {
+        let parts = self.parts.get(&record.name);
+        parts.map_or(base.raw_len == record.raw_len, |head| {
+            head.fits_base(base.raw_len)
+        })
     }
 
     fn index(&mut self, heads: &Index) -> Result<()> {

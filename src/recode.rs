@@ -13,7 +13,7 @@ use crate::codec::select::Family;
 use crate::codec::{CodecId, EncodeOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object_reader::{ObjectReader, OpenObject};
-use crate::object_writer::{Digest, EncodedChunk, NewObject};
+use crate::object_writer::{Base, Digest, EncodedChunk, NewObject};
 use crate::report::Monitor;
 use crate::store::index::Record;
 use crate::store::{ObjectWriter, StoreWriter};
@@ -147,12 +147,13 @@ impl Job<'_> {
 
     fn plan(&self, old: &OpenObject) -> Result<NewObject> {
         let frame = &old.file.frame;
-        let base = frame
-            .head
-            .bases
-            .first()
-            .map(|base| self.reader.open(&base.name))
-            .transpose()?;
+        let base = match frame.head.bases.first() {
+            None => None,
+            Some(first) => Some(Base {
+                object: self.reader.open(&first.name)?,
+                parts: frame.head.bases.clone(),
+            }),
+        };
         let many = frame.chunks.len() > 1;
         let values = frame
             .chunks

@@ -4,6 +4,7 @@
 //! one arm in [`select`], and one page in `docs/codecs/`.
 
 pub mod delta;
+pub mod parts;
 pub mod planes;
 pub mod raw;
 pub mod select;
@@ -107,13 +108,14 @@ pub trait Codec: Sync {
 }
 
 /// Every codec of the format; the ids are the rows' numbers in `docs/format.md`.
-pub static REGISTRY: [&dyn Codec; 6] = [
+pub static REGISTRY: [&dyn Codec; 7] = [
     &raw::Raw,
     &zstd::Zstd,
     &planes::Solo,
     &planes::BitX,
     &delta::Delta,
     &solo_rans::SoloRans,
+    &parts::Parts,
 ];
 
 /// Returns the codec with this id, if this build has it.

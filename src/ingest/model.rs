@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::name::ModelId;
 use crate::object_reader::OpenObject;
-use crate::object_writer::NewObject;
+use crate::object_writer::{Base, NewObject};
 use crate::pairing::{BaseTensors, resolve};
 use crate::report::{ModelReport, Status};
 use crate::source::{Listing, ModelDir};
@@ -411,12 +411,14 @@ fn fits(base: &OpenObject, span: &HashedSpan) -> bool {
 }
 
 fn new_object(span: &HashedSpan, base: Option<Arc<OpenObject>>) -> NewObject {
+    let dtype = span.span.dtype;
+    let elements = span.span.length / dtype.size() as u64;
     NewObject {
         digest: span.digest.clone(),
         dtype: span.span.dtype,
         row_len: span.span.row_len,
         raw_len: span.span.length,
-        base,
+        base: base.map(|base| Base::whole(base, dtype, elements)),
     }
 }
 
