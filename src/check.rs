@@ -89,6 +89,7 @@ impl Check<'_> {
         let heads = self.heads()?;
         self.bases(&heads);
         self.index(&heads)?;
+        self.sketches()?;
         let manifests = self.manifests()?;
         self.references(&heads, &manifests);
         if options.read_data {
@@ -191,6 +192,24 @@ impl Check<'_> {
                 hurts: Vec::new(),
             });
         }
+        Ok(())
+    }
+
+    /// Reads the log of sketches; a run that was stopped may have left a part of a record.
+    fn sketches(&mut self) -> Result<()> {
+        let layout = self.store.layout();
+        if self.store.exists(&layout.dirty())? || self.store.sketches()?.refused == 0 {
+            return Ok(());
+        }
+        let path = layout.sketch_log();
+        let reason = format!(
+            "{}: damaged; nothing is lost, zipllm optimize rebuilds it",
+            path.display()
+        );
+        self.report.damage.push(Damage {
+            reason,
+            hurts: Vec::new(),
+        });
         Ok(())
     }
 

@@ -10,6 +10,7 @@ pub mod manifest;
 mod marker;
 pub mod object;
 pub mod sealed;
+pub mod sketches;
 mod writer;
 
 use std::io;
