@@ -8,7 +8,7 @@
 //! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, in scalar code and SIMD; [`float`]: conversions; [`sketch`]: what is kept of a tensor to find its base |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
 //! | knowledge | [`object_reader`], [`object_writer`]: objects with their bases; [`pairing`]: which base; [`report`]: figures |
-//! | verbs | [`ingest`], [`restore`], [`check`], [`recode`] |
+//! | verbs | [`ingest`], [`restore`], [`check`], [`recode`], [`optimize`] |
 //! | shell | [`config`], [`cli`], [`hub`] (a feature): models from the Hugging Face Hub |
 
 pub mod check;
@@ -28,6 +28,7 @@ pub mod name;
 pub mod nearest;
 pub mod object_reader;
 pub mod object_writer;
+pub mod optimize;
 pub mod pairing;
 pub mod rans;
 pub mod recode;

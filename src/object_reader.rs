@@ -73,6 +73,11 @@ impl ObjectReader {
         Ok(object)
     }
 
+    /// Closes the objects kept open, so that files replaced since are seen.
+    pub fn forget(&self) {
+        self.kept().clear();
+    }
+
     /// Decodes one chunk of an object into `out`, which has to have the chunk's length, and verifies it.
     ///
     /// A chunk that is damaged, or has a damaged or missing base, is tried once more with everything

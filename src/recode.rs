@@ -118,10 +118,14 @@ fn is_older(record: &Record, encode: &EncodeOptions) -> bool {
     }
 }
 
-struct Job<'a> {
-    pool: &'a ThreadPool,
-    reader: &'a ObjectReader,
-    options: Options,
+/// Encodes stored objects anew.
+pub(crate) struct Job<'a> {
+    /// Where chunks are encoded.
+    pub(crate) pool: &'a ThreadPool,
+    /// Reads the objects and their bases.
+    pub(crate) reader: &'a ObjectReader,
+    /// How to encode.
+    pub(crate) options: Options,
 }
 
 impl Job<'_> {
@@ -129,8 +133,18 @@ impl Job<'_> {
     fn recode(&self, writer: &mut StoreWriter, record: &Record) -> Result<Option<u64>> {
         let old = self.reader.open(&record.name)?;
         let object = self.plan(&old)?;
+        self.replace(writer, &object, record.stored_len)
+    }
+
+    /// Writes an object anew, with its new base, if it takes fewer than `limit` bytes; returns how many.
+    pub(crate) fn replace(
+        &self,
+        writer: &mut StoreWriter,
+        object: &NewObject,
+        limit: u64,
+    ) -> Result<Option<u64>> {
         let mut output: Option<ObjectWriter> = None;
-        let written = self.write(writer, &object, &mut output);
+        let written = self.write(writer, object, &mut output);
         let Some(output) = output else {
             return written.map(|()| None);
         };
@@ -138,14 +152,15 @@ impl Job<'_> {
             writer.discard_object(output);
             return Err(error);
         }
-        if output.stored_len() >= record.stored_len {
+        if output.stored_len() >= limit {
             writer.discard_object(output);
             return Ok(None);
         }
         writer.finish_object(output).map(Some)
     }
 
-    fn plan(&self, old: &OpenObject) -> Result<NewObject> {
+    /// The object as it is, to be encoded anew.
+    pub(crate) fn plan(&self, old: &OpenObject) -> Result<NewObject> {
         let frame = &old.file.frame;
         let base = match frame.head.bases.first() {
             None => None,

@@ -33,6 +33,8 @@ pub struct ZipllmArgs {
 pub enum ZipllmCommand {
     /// Encodes anew what is smaller with today's settings; can be stopped and run again
     Recode(RecodeArgs),
+    /// Finds better bases for what is stored, and encodes anew what gains; can be stopped and run again
+    Optimize(OptimizeArgs),
     /// Checks that the store is whole; exit code 3 if it is not
     Check(CheckArgs),
     /// Fetches the listed models that are not there from the Hugging Face Hub
@@ -91,6 +93,25 @@ pub struct RecodeArgs {
     /// Try every object again, not only those that an older codec wrote
     #[arg(long)]
     pub all: bool,
+    /// Worker threads, in place of the config's
+    #[arg(long, value_parser = threads)]
+    pub threads: Option<usize>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `zipllm optimize CONFIG`.
+#[derive(Debug, Args)]
+pub struct OptimizeArgs {
+    /// The config file (JSON)
+    pub config: PathBuf,
+    /// Only say what would be gained, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long the encoders may search, in place of the config's: fast, default or max
+    #[arg(long, value_parser = effort)]
+    pub effort: Option<Effort>,
     /// Worker threads, in place of the config's
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,

@@ -138,6 +138,33 @@ impl Catalog {
         found
     }
 
+    /// Finds the other tensors that `target` would gain from, of any depth, and the estimated bits an element in 1/256
+    /// of the difference, the elements that the other one lacks taken alone.
+    pub fn near(&self, target: &Sketch) -> Vec<(usize, u32)> {
+        let owners = |key| self.by_content.owners(key).take(MAX_COMPARED);
+        let ids = keys(target).flat_map(owners);
+        let mut ids: Vec<_> = ids.filter_map(|id| usize::try_from(id).ok()).collect();
+        let own = self.get(&target.name).and_then(|entry| entry.base);
+        let own = own.and_then(|base| usize::try_from(*self.by_name.get(&base)?).ok());
+        ids.extend(own);
+        ids.sort_unstable();
+        ids.dedup();
+        let gain = |id: usize| Some((id, self.gain(target, &self.entries.get(id)?.sketch)?));
+        ids.into_iter().filter_map(gain).collect()
+    }
+
+    /// Estimates the bits an element of `target` against `base`, if that is worth it.
+    pub fn gain(&self, target: &Sketch, base: &Sketch) -> Option<u32> {
+        if target.name == base.name {
+            return None;
+        }
+        let solo = solo_bits(target);
+        let bits = delta_bits(target, base).filter(|bits| *bits < solo / 8 * RELATED_EIGHTHS)?;
+        let common = target.elements.min(base.elements);
+        let sum = u64::from(bits) * common + u64::from(solo) * (target.elements - common);
+        u32::try_from(sum / target.elements.max(1)).ok()
+    }
+
     fn candidate(&self, target: &Sketch, solo: u32, name: &Hash, why: Why) -> Option<Candidate> {
         let entry = self.get(name)?;
         if *name == target.name || entry.depth >= MAX_PLANNED_DEPTH {
@@ -201,7 +228,7 @@ impl Catalog {
 }
 
 /// What a base that is a difference itself has to be better by: it makes the new one slower to decode.
-fn surcharge(depth: u8, bits: u32) -> u32 {
+pub fn surcharge(depth: u8, bits: u32) -> u32 {
     u32::from(depth) * (bits / 10 + sketch::SCALE / 16)
 }
 

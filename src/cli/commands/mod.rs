@@ -4,6 +4,7 @@ mod check;
 mod compress;
 #[cfg(feature = "hub")]
 pub mod download;
+mod optimize;
 mod recode;
 pub mod restore;
 
@@ -21,6 +22,7 @@ pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
         Some(ZipllmCommand::Check(args)) => check::run(&args),
         #[cfg(feature = "hub")]
         Some(ZipllmCommand::Download(args)) => download::run(args),
+        Some(ZipllmCommand::Optimize(args)) => optimize::run(&args),
         Some(ZipllmCommand::Recode(args)) => recode::run(&args),
         None => compress::run(&args.compress),
     }
