@@ -69,7 +69,7 @@ impl Run<'_> {
         self.keep_roots(&mut planned);
         let differs = |(name, base): &(&Hash, &Option<Hash>)| {
             let now = self.catalog.get(name).map(|entry| entry.base);
-            now.is_some_and(|now| now != **base)
+            now.is_some_and(|now| now != **base) || self.is_too_deep(name, &planned)
         };
         let wanted: Vec<_> = planned.iter().filter(differs).collect();
         let measure = |(name, base): &(&Hash, &Option<Hash>)| self.measure(name, base.as_ref());
@@ -77,16 +77,16 @@ impl Run<'_> {
             .pool
             .install(|| wanted.par_iter().map(measure).collect());
         let measured = measured?;
-        let moved = |change: &(Change, u64)| change.0.base.is_none();
-        if measured.iter().any(moved) {
+        // A new root, one that loses its place, or one that others wait for, makes sense with the others alone.
+        let tied = |(change, _): &(Change, u64)| {
+            change.gain <= 0 || change.base.is_none() || self.depth(&change.name) == 0
+        };
+        if measured.iter().any(tied) {
             let gain: i64 = measured.iter().map(|(change, _)| change.gain).sum();
             let now: u64 = measured.iter().map(|(_, now)| now).sum();
             let pays = u64::try_from(gain).is_ok_and(|gain| gain * THRESHOLD > now);
-            return Ok(if pays {
-                measured.into_iter().map(|(change, _)| change).collect()
-            } else {
-                Vec::new()
-            });
+            let all = measured.into_iter().map(|(change, _)| change);
+            return Ok(all.filter(|_| pays).collect());
         }
         let pays = |(change, now): &(Change, u64)| {
             u64::try_from(change.gain).is_ok_and(|gain| gain * THRESHOLD > *now)
@@ -96,6 +96,14 @@ impl Run<'_> {
             .filter(pays)
             .map(|(change, _)| change)
             .collect())
+    }
+
+    /// Tells whether a tensor is deeper than planned because its base was, and is to be a base itself.
+    fn is_too_deep(&self, name: &Hash, planned: &BTreeMap<Hash, Option<Hash>>) -> bool {
+        let base = planned.get(name).copied().flatten();
+        let above = base.and_then(|base| planned.get(&base).copied().flatten());
+        let depth = u8::from(base.is_some()) + u8::from(above.is_some());
+        depth < self.depth(name) && planned.values().any(|base| base.as_ref() == Some(name))
     }
 
     /// What others depend on that stay as they are, keeps its place: its depth must not grow.
