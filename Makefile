@@ -35,7 +35,8 @@ python-test: .venv/installed rust-test ## run the tests of the scripts, in a vir
 	.venv/bin/pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
-test-full: test ## run all tests, and those of NEON by qemu
+test-full: test ## run all tests, those of a build without `hub`, and those of NEON by qemu
+	$(CARGO) test --locked --no-default-features --test lean
 	tools/test_neon.sh
 
 lint: ## check formatting and clippy; warnings are errors
@@ -50,9 +51,21 @@ bench: ## run the benchmarks of kernels and codecs
 measure: build ## time the whole job on the models in MODELS=DIR, against cp and zstd
 	./target/release/examples/whole_job --models-dir $(MODELS) --work-dir $(WORK) --codec $(CODEC) --out target/whole_job.json
 
-# LABEL names the family in the table; run once a family, the figure shows all that were run.
-CONFIG ?= config.json
-LABEL ?= models
-compare: build .venv/installed ## compare all methods on the models of CONFIG=FILE (installs torch)
+# The family of MODELS=DIR (one directory a model) or CONFIG=FILE (a zipllm config.json), if one is given, then the
+# generated one; LABEL is the former's name in table and figure. Each replaces its earlier results.
+CONFIG ?=
+LABEL ?= real family
+REPEAT ?= 3
+FAMILY := target/family
+COMPARE = .venv/bin/python experiment/compare.py --output docs/results --keep-last --repeat $(REPEAT) \
+	--figure docs/data_reduction_ratio_vs_throughput.png
+compare: build .venv/compared $(FAMILY)/config.json ## compare all methods on MODELS=DIR and a generated 1 GB (installs torch)
+	$(if $(MODELS)$(CONFIG),$(COMPARE) --label "$(LABEL)" $(if $(MODELS),--models-dir $(MODELS),--config $(CONFIG)))
+	$(COMPARE) --label "generated family" --config $(FAMILY)/config.json
+
+.venv/compared: .venv/installed requirements-compare.txt
 	.venv/bin/pip install --quiet --requirement requirements-compare.txt
-	.venv/bin/python experiment/compare.py --config $(CONFIG) --label $(LABEL) --figure docs/data_reduction_ratio_vs_throughput.png
+	touch $@
+
+$(FAMILY)/config.json: | build
+	./target/release/examples/generate_family $(FAMILY)

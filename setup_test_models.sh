@@ -33,18 +33,18 @@ while [ $# -gt 0 ]; do
     esac
 done
 command -v python3 > /dev/null || fail "python3 is needed (3.11 or newer)"
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 has to be 3.11 or newer"
 
 # Prints a path of the settings, resolved against their folder.
 setting() {
-    python3 - "$config" "$1" <<'PYTHON'
-import json, pathlib, sys
+    PYTHONPATH=$root/py_lib python3 - "$config" "$1" <<'PYTHON'
+import pathlib, sys
+from settings import path_setting, read_object
 file, key = pathlib.Path(sys.argv[1]), sys.argv[2]
 try:
-    print(file.resolve().parent / json.loads(file.read_text())[key])
+    print(path_setting(file, read_object(file), key))
 except (OSError, ValueError) as error:
-    sys.exit(f"setup_test_models.sh: {file}: {error}")
-except (KeyError, TypeError):
-    sys.exit(f"setup_test_models.sh: {file}: the key {key!r} is missing")
+    sys.exit(f"setup_test_models.sh: {error}")
 PYTHON
 }
 
@@ -68,7 +68,12 @@ else
     [ -f "$models" ] || fail "$models: no such file (\"models_to_process\" of $config)" 2
 
     venv=${VENV:-$root/.venv}
-    [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+    # Nothing may be installed outside a virtual environment; one that was left half made has no pip.
+    if ! [ -f "$venv/pyvenv.cfg" ] || ! "$venv/bin/python" -m pip --version > /dev/null 2>&1; then
+        [ ! -e "$venv" ] || [ -f "$venv/pyvenv.cfg" ] || fail "$venv is there and is no virtual environment" 2
+        python3 -m venv "$venv" ||
+            fail "cannot make the virtual environment $venv (on Debian it needs the package python3-venv)"
+    fi
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$root/requirements.txt"
     "$venv/bin/python" "$root/py_lib/generate_base_ft.py" "$models" "$mapping"
     "$venv/bin/python" "$root/py_lib/download.py" --models_txts "$models" --output_dir "$model_dir" \

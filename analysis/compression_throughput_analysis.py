@@ -15,10 +15,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "py_lib"))
 
-import pandas as pd
+from packages import stop_without
 
-from figures import panels, save, spread_line, thread_axis
-from programs import ProgramError, find_program, machine, run_json
+try:
+    import pandas as pd
+
+    from figures import caption, legend_below, panels, save, size_text, spread_line, thread_axis
+except ImportError as missing:
+    raise stop_without(missing) from None
+from counts import repeat_count, thread_list
+from programs import ProgramError, find_example, machine, run_json
 
 DEFAULT_PREFIX = "bitx_throughput"
 GB = 1e9
@@ -63,15 +69,15 @@ def decompression(run: dict[str, Any], size: int) -> dict[str, Any]:
 def draw(results: pd.DataFrame, title: str, path: Path) -> None:
     """Draws the throughput against threads."""
     threads = sorted(results["threads"].unique().tolist())
-    figure, (axes,) = panels(1)
+    figure, (axes,) = panels(1, width=6.4)
     spread_line(axes, results, "compress_gigabytes_per_second", "compression")
     if "exact" in results:
         spread_line(axes, results, "decompress_gigabytes_per_second", "decompression", place=1)
-    axes.set_ylabel("tensor bytes, GB/s (line: median)")
+    axes.set_ylabel("tensor bytes, GB/s")
     axes.set_ylim(bottom=0)
     thread_axis(axes, threads, os.cpu_count())
-    axes.legend(loc="best", fontsize=8)
-    figure.suptitle(f"{title}\n{machine()}", fontsize=9)
+    legend_below(figure, axes)
+    caption(figure, title, f"{machine()}; line: median, band: least to greatest, dots: runs")
     save(figure, path)
 
 
@@ -79,14 +85,6 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     """Medians by thread count."""
     columns = [name for name in results.columns if name.endswith("gigabytes_per_second")]
     return results.groupby("threads")[columns].median()
-
-
-def thread_list(text: str) -> list[int]:
-    """Reads `1,4,8`."""
-    values = [int(word) for word in text.split(",")]
-    if min(values) < 1:
-        raise argparse.ArgumentTypeError("thread counts have to be at least 1")
-    return sorted(set(values))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -97,7 +95,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=thread_list, default=[1, 2, 4, 8], help="thread counts, as in 1,4,8")
     parser.add_argument("--no-decompress", action="store_true", help="measure compression only, without the check")
     parser.add_argument("--output", default=DEFAULT_PREFIX, help=f"prefix of the results (default: {DEFAULT_PREFIX})")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each thread count (default: 3)")
+    parser.add_argument("--repeat", type=repeat_count, default=3, help="runs of each thread count (default: 3)")
     parser.add_argument("--bin-dir", type=Path, help="where the built programs are (default: target/release)")
     arguments = parser.parse_args()
     for directory in (arguments.base, arguments.finetune):
@@ -105,14 +103,12 @@ def parse_arguments() -> argparse.Namespace:
             parser.error(f"{directory}: not a directory")
         if not any(directory.rglob("*.safetensors")):
             parser.error(f"{directory}: has no safetensors file")
-    if arguments.repeat < 1:
-        parser.error("--repeat has to be at least 1")
     return arguments
 
 
 def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     """Runs the benchmark."""
-    program = find_program("examples/benchmark_bitx", arguments.bin_dir)
+    program = find_example("benchmark_bitx", arguments.bin_dir)
     threads = ",".join(map(str, arguments.threads))
     command = [program, arguments.base, arguments.finetune, "--threads", threads, "--repeat", str(arguments.repeat)]
     return run_json(command + (["--no-decompress"] if arguments.no_decompress else []))
@@ -128,7 +124,7 @@ def main() -> int:
         csv_path.parent.mkdir(parents=True, exist_ok=True)
         results.to_csv(csv_path, index=False)
         names = f"BitX: {arguments.base.resolve().name} → {arguments.finetune.resolve().name}"
-        draw(results, f"{names}, {results['bytes'].iloc[0] / GB:.3g} GB", png_path)
+        draw(results, f"{names}, {size_text(results['bytes'].iloc[0])}", png_path)
     except (OSError, ProgramError) as error:
         print(f"compression_throughput_analysis: {error}", file=sys.stderr)
         return 1

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import csv
 import datetime
-import json
 import os
 import shutil
 import sys
@@ -21,11 +20,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "py_lib"))
 
-import pandas as pd
+from packages import stop_without
 
-from figures import panels, save, spread_line, thread_axis
+try:
+    import pandas as pd
+
+    from figures import caption, legend_below, panels, save, size_text, spread_line, thread_axis
+except ImportError as missing:
+    raise stop_without(missing) from None
+from counts import repeat_count, thread_count
 from model_list import check_model_id, read_models
 from programs import ProgramError, find_program, machine, run_json
+from settings import path_setting, read_object
 
 CSV_NAME = "restore_throughput.csv"
 PNG_NAME = "restore_throughput.png"
@@ -43,27 +49,25 @@ COLUMNS = [
 ]
 
 
-def read_settings(config: Path) -> dict[str, Any]:
-    """Reads config.json; raises ValueError or OSError."""
-    settings = json.loads(config.read_text(encoding="utf-8"))
-    if not isinstance(settings, dict) or not isinstance(settings.get("models_to_process"), str):
-        raise ValueError(f"{config}: the key 'models_to_process' is missing")
-    return settings
-
-
 def choose_model(config: Path) -> str:
-    """Returns the first fine-tune of the list of models, whose base has to be decoded too; else the only model."""
-    listing = config.resolve().parent / read_settings(config)["models_to_process"]
+    """Returns the first fine-tune of the list of models, whose base has to be decoded too; else the only model.
+
+    Raises ValueError, naming file and key, or OSError.
+    """
+    listing = path_setting(config, read_object(config), "models_to_process")
     models = read_models([listing])
     if not models:
-        raise ValueError(f"{listing}: no model is listed")
+        raise ValueError(f"{listing}: no model is listed ('models_to_process' of {config})")
     return models[1] if len(models) > 1 else models[0]
 
 
 def drop_caches() -> None:
-    """Makes the kernel forget what it read from disk; raises OSError without root."""
+    """Makes the kernel forget what it read from disk; raises ProgramError where it may not, as in a container."""
     os.sync()
-    DROP_CACHES.write_text("3\n")
+    try:
+        DROP_CACHES.write_text("3\n")
+    except OSError as error:
+        raise ProgramError(f"--drop-cache: {DROP_CACHES} cannot be written: {error.strerror}") from None
 
 
 def restore_once(program: Path, config: Path, model: str, threads: int, scratch: Path) -> dict[str, Any]:
@@ -102,7 +106,7 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 def measure(arguments: argparse.Namespace, model: str) -> None:
     """Runs all experiments; the thread counts take turns, so that a slow minute of the machine hits all of them."""
     program = find_program("restore", arguments.bin_dir)
-    session = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    session = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     arguments.output.mkdir(parents=True, exist_ok=True)
     if not arguments.drop_cache:
         restore_once(program, arguments.config, model, max(arguments.threads), arguments.output)  # fills the cache
@@ -160,19 +164,22 @@ def draw(results: pd.DataFrame, path: Path) -> None:
     """Draws throughput and efficiency against threads."""
     threads = sorted(results["threads"].unique().tolist())
     figure, (speed, efficiency) = panels(2)
-    spread_line(speed, results, "gigabytes_per_second", "median (band: least to greatest)")
+    spread_line(speed, results, "gigabytes_per_second", "throughput")
     speed.set_ylabel("restored, GB/s")
     speed.set_ylim(bottom=0)
-    spread_line(efficiency, results, "efficiency", "median (band: least to greatest)", place=1)
+    spread_line(efficiency, results, "efficiency", "efficiency", place=1)
     efficiency.axhline(1, color="#999999", linestyle="--", linewidth=1, label="perfect scaling")
-    efficiency.set_ylabel(f"efficiency (speed per thread / that of {threads[0]})")
+    efficiency.set_ylabel(f"efficiency, {threads[0]} thread{'s' if threads[0] > 1 else ''} = 1")
     efficiency.set_ylim(0, max(1.1, results["efficiency"].max() * 1.1))
     for axes in (speed, efficiency):
         thread_axis(axes, threads, os.cpu_count())
-        axes.legend(loc="best", fontsize=8)
+    legend_below(figure, speed, efficiency)
     cache = "cold" if results["cache_dropped"].any() else "warm"
-    size = results["bytes"].iloc[0] / 1e9
-    figure.suptitle(f"Restore of {results['model'].iloc[0]} ({size:.3g} GB, {cache} cache)\n{machine()}", fontsize=10)
+    caption(
+        figure,
+        f"Restore of {results['model'].iloc[0]}, {size_text(results['bytes'].iloc[0])}, {cache} cache",
+        f"{machine()}; line: median, band: least to greatest, dots: runs",
+    )
     save(figure, path)
 
 
@@ -184,22 +191,14 @@ def analyze(output: Path, model: str | None) -> None:
     print(output / PNG_NAME)
 
 
-def positive(text: str) -> int:
-    """Reads a number of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("has to be at least 1")
-    return value
-
-
 def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, required=True, help="zipllm's config.json")
-    parser.add_argument("--threads", type=positive, nargs="+", default=[1, 2, 4, 8], help="thread counts to try")
+    parser.add_argument("--threads", type=thread_count, nargs="+", default=[1, 2, 4, 8], help="thread counts to try")
     parser.add_argument("--model", metavar="ORG/NAME", help="model to restore (default: the list's first fine-tune)")
     parser.add_argument("--output", type=Path, default=Path("restore_results"), help="directory for the results")
-    parser.add_argument("--repeat", type=positive, default=3, help="runs of each thread count (default: 3)")
+    parser.add_argument("--repeat", type=repeat_count, default=3, help="runs of each thread count (default: 3)")
     parser.add_argument("--drop-cache", action="store_true", help="empty the page cache before each run; needs root")
     parser.add_argument("--analyze", action="store_true", help="draw the results after the runs")
     parser.add_argument("--analyze-only", action="store_true", help="draw the results of earlier runs")
@@ -215,7 +214,7 @@ def main() -> int:
     """Runs the program; returns its exit code: 1 for a failed run, 2 for wrong arguments or settings."""
     arguments = parse_arguments()
     try:
-        read_settings(arguments.config)
+        path_setting(arguments.config, read_object(arguments.config), "models_to_process")
         named = check_model_id(arguments.model) if arguments.model else None
         if not arguments.analyze_only:
             measure(arguments, named or choose_model(arguments.config))

@@ -8,6 +8,7 @@ where it stopped; a file that changed is measured again. Look at the results wit
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -23,8 +24,10 @@ EXPERIMENT = Path(__file__).resolve().parent
 sys.path.insert(0, str(EXPERIMENT.parent / "py_lib"))
 
 import zipnn_exp  # noqa: E402
+from counts import thread_count  # noqa: E402
 from programs import ProgramError, run_json  # noqa: E402
 from records import append_record, read_records  # noqa: E402
+from settings import path_setting, read_object  # noqa: E402
 
 MIN_AVERAGE, MAX_AVERAGE = 1024, 4_194_304
 
@@ -50,25 +53,18 @@ class Job:
 
 def read_settings(path: Path) -> Settings:
     """Reads config.json; raises ValueError naming file and key, or OSError."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    kinds = {"output_root": str, "model_root": str, "fastcdc_avg_size": int}
-    for key, kind in kinds.items():
-        if not isinstance(values, dict) or not isinstance(values.get(key), kind):
-            raise ValueError(f"{path}: {key!r} has to be a {'number' if kind is int else 'path'}")
-    if unknown := sorted(set(values) - set(kinds)):
+    values = read_object(path)
+    if unknown := sorted(set(values) - {"output_root", "model_root", "fastcdc_avg_size"}):
         raise ValueError(f"{path}: unknown key {unknown[0]!r}")
-    average = values["fastcdc_avg_size"]
-    if not MIN_AVERAGE <= average <= MAX_AVERAGE:
-        raise ValueError(f"{path}: 'fastcdc_avg_size' has to be from {MIN_AVERAGE} to {MAX_AVERAGE} bytes")
-    folder = path.resolve().parent
-    return Settings(folder / values["output_root"], folder / values["model_root"], average)
+    average = values.get("fastcdc_avg_size")
+    if not isinstance(average, int) or not MIN_AVERAGE <= average <= MAX_AVERAGE:
+        raise ValueError(f"{path}: 'fastcdc_avg_size' has to be a number from {MIN_AVERAGE} to {MAX_AVERAGE}, of bytes")
+    return Settings(path_setting(path, values, "output_root"), path_setting(path, values, "model_root"), average)
 
 
+@functools.cache
 def build_fastcdc() -> Path:
-    """Builds the chunking program if need be, and returns its path."""
+    """Builds the chunking program if need be, and returns its path; asks cargo once."""
     crate = EXPERIMENT / "fastcdc_exp"
     command = ["cargo", "build", "--release", "--quiet", "--locked", "--message-format=json"]
     try:
@@ -107,12 +103,21 @@ def zipnn_work(settings: Settings, file: str) -> Callable[[], dict[str, Any]]:
     return lambda: run_json([sys.executable, script, "measure", settings.model_root / file])
 
 
+def list_weights(root: Path) -> list[str]:
+    """Lists the safetensors files below a directory, by their paths in it; what a dot hides is left out.
+
+    So are unfinished downloads, which lie in `.downloads`.
+    """
+    found = (path.relative_to(root) for path in root.rglob("*.safetensors") if path.is_file())
+    return sorted(path.as_posix() for path in found if not any(part.startswith(".") for part in path.parts))
+
+
 def list_jobs(settings: Settings, methods: list[str]) -> list[Job]:
     """Lists what is to be done, all methods of a file together."""
     program = build_fastcdc() if "fastcdc" in methods else None
     jobs = []
-    for path in sorted(settings.model_root.rglob("*.safetensors")):
-        file = path.relative_to(settings.model_root).as_posix()
+    for file in list_weights(settings.model_root):
+        path = settings.model_root / file
         stat = path.stat()
         key = {"file": file, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
         if program:
@@ -170,11 +175,10 @@ def parse_arguments() -> argparse.Namespace:
     default = EXPERIMENT / "config.json"
     parser.add_argument("--config", type=Path, default=default, help="settings (default: config.json beside this file)")
     parser.add_argument("--methods", nargs="+", choices=["fastcdc", "zipnn"], help="methods to run (default: both)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="files at once (default: CPUs)")
-    arguments = parser.parse_args()
-    if arguments.workers < 1:
-        parser.error("--workers has to be at least 1")
-    return arguments
+    parser.add_argument(
+        "--workers", type=thread_count, default=os.cpu_count() or 1, help="files at once (default: CPUs)"
+    )
+    return parser.parse_args()
 
 
 def main() -> int:

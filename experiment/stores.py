@@ -30,6 +30,7 @@ EXPERIMENT = Path(__file__).resolve().parent
 sys.path.insert(0, str(EXPERIMENT.parent / "py_lib"))
 
 import zipnn_exp  # noqa: E402
+from counts import thread_count  # noqa: E402
 from programs import ProgramError, find_program, last_lines  # noqa: E402
 from run_exp import build_fastcdc  # noqa: E402
 from weights import spans  # noqa: E402
@@ -187,6 +188,15 @@ def restore_chunks(task: Task) -> None:
     run([build_fastcdc(), "restore", task.source, task.target, "--threads", str(task.threads)])
 
 
+def missing_fastcdc(bin_dir: Path | None) -> str:
+    """Builds the chunking program, which is not measured; says why if it cannot be built."""
+    try:
+        build_fastcdc()
+    except ProgramError as error:
+        return str(error)
+    return ""
+
+
 # Compressors of single files
 
 
@@ -299,7 +309,7 @@ def base_files(models: Path) -> dict[str, str]:
 
 
 def ingest_bitx(task: Task) -> None:
-    """Stores weights as two zstd streams of the XOR with the base's file; everything else as it is."""
+    """Stores weights as two zstd streams of the XOR with the base's file; everything else by zstd."""
     program = find_program("examples/bitx", task.bin_dir)
     pairs = base_files(task.source)
     task.target.mkdir()
@@ -307,11 +317,12 @@ def ingest_bitx(task: Task) -> None:
 
     def store(path: Path) -> None:
         name = path.relative_to(task.source).as_posix()
+        if name not in pairs:
+            with create(task.target / "files", f"{name}.zst") as file:
+                zstd_file(path, file)
+            return
         output = task.target / "files" / name
         output.parent.mkdir(parents=True, exist_ok=True)
-        if name not in pairs:
-            shutil.copyfile(path, output)
-            return
         streams = ["--compressed-exp", f"{output}.exp", "--compressed-sm", f"{output}.sm"]
         run([program, task.source / pairs[name], path, "--compress", *streams])
 
@@ -319,16 +330,15 @@ def ingest_bitx(task: Task) -> None:
 
 
 def restore_bitx(task: Task) -> None:
-    """Copies the plain files back, then XORs the others with their base."""
+    """Decompresses the files without a base, then XORs the others with theirs."""
     program = find_program("examples/bitx", task.bin_dir)
     pairs = json.loads((task.source / RECIPES).read_text())
     files = task.source / "files"
 
-    def copy(path: Path) -> None:
-        if path.suffix not in (".exp", ".sm"):
-            output = task.target / path.relative_to(files)
-            output.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, output)
+    def unpack(path: Path) -> None:
+        if path.suffix == ".zst":
+            with create(task.target, path.relative_to(files).as_posix().removesuffix(".zst")) as output:
+                unzstd_file(path, output)
 
     def restore(pair: tuple[str, str]) -> None:
         name, base = pair
@@ -336,7 +346,7 @@ def restore_bitx(task: Task) -> None:
         streams = ["--compressed-exp", f"{files / name}.exp", "--compressed-sm", f"{files / name}.sm"]
         run([program, task.target / base, task.target / name, "--decompress", *streams])
 
-    each(task, list_files(files), copy)
+    each(task, list_files(files), unpack)
     each(task, list(pairs.items()), restore)
 
 
@@ -399,12 +409,12 @@ def missing_zipllm(bin_dir: Path | None) -> str:
 METHODS: dict[str, Method] = {
     "file-dedup": Method("file dedup", ingest_unique_files, restore_unique_files),
     "tensor-dedup": Method("tensor dedup", ingest_unique_tensors, restore_unique_tensors),
-    "fastcdc": Method("FastCDC", ingest_chunks, restore_chunks),
+    "fastcdc": Method("FastCDC", ingest_chunks, restore_chunks, missing_fastcdc),
     "zstd": Method("zstd -3", ingest_zstd, restore_zstd),
     "zipnn": Method("ZipNN", ingest_zipnn, restore_zipnn, missing_zipnn),
     "lmzip": Method("lmzip", ingest_lmzip, restore_lmzip, missing_lmzip),
-    "bitx": Method("BitX (file against base)", ingest_bitx, restore_bitx, missing_bitx),
-    "zipllm-bitx": Method("zipllm, codec BitX", ingest_zipllm_bitx, restore_zipllm, missing_zipllm),
+    "bitx": Method("BitX (file by file)", ingest_bitx, restore_bitx, missing_bitx),
+    "zipllm-bitx": Method("zipllm, BitX", ingest_zipllm_bitx, restore_zipllm, missing_zipllm),
     "zipllm": Method("zipllm", ingest_zipllm, restore_zipllm, missing_zipllm),
 }
 
@@ -435,7 +445,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("action", choices=["ingest", "restore"])
     parser.add_argument("source", type=Path, help="directory of models, or the store")
     parser.add_argument("target", type=Path, help="store to make, or the output")
-    parser.add_argument("--threads", type=int, default=1, help="threads (default: 1)")
+    parser.add_argument("--threads", type=thread_count, default=1, help="threads (default: 1)")
     parser.add_argument("--bin-dir", type=Path, help="where the built programs are (default: target/release)")
     return parser.parse_args()
 

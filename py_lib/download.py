@@ -2,8 +2,9 @@
 """Downloads models from the Hugging Face Hub with `huggingface_hub`.
 
 Each model becomes one directory, `OUTPUT_DIR/org--name`. It appears when all its files are there and were checked
-(size, and sha256 where the hub gives one); until then they lie in `OUTPUT_DIR/.downloads`, where a later run finds
-those that are whole. `HF_TOKEN`, `HF_ENDPOINT` and `HF_HOME` are honoured.
+(size, and the digest that the hub gives); until then they lie in `OUTPUT_DIR/.downloads`, in a directory for each
+commit, where a later run goes on. A directory that is there already is completed, but never changed: a file in it that
+differs from the hub's is an error. `HF_TOKEN`, `HF_ENDPOINT` and `HF_HOME` are honoured.
 """
 
 from __future__ import annotations
@@ -11,37 +12,54 @@ from __future__ import annotations
 import argparse
 import glob
 import hashlib
+import os
 import shutil
+import signal
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
-import httpx2
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import disable_progress_bars
-from huggingface_hub.utils import logging as hub_logging
+from packages import stop_without
+
+try:
+    import httpx2
+    from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers, disable_progress_bars
+    from huggingface_hub.utils import logging as hub_logging
+except ImportError as missing:
+    raise stop_without(missing) from None
 
 from model_list import check_model_id, model_directory, read_models
+from progress import Progress, rate
 
 DEFAULT_SUFFIXES = [".safetensors", ".json", ".txt", ".model", ".jinja", ".md", "LICENSE"]
 DEFAULT_RECORD = "already_downloads.txt"
 READ_BYTES = 1 << 20
+STAGING = ".downloads"
+PARTS = ".parts"  # in a staging directory: unfinished files
+MAX_WORKERS = 64
+EXIT_INTERRUPTED = 130
 NO_MODEL = "the hub has no such model, or it is private: check the name, and HF_TOKEN if it is private"
 
 
 class RemoteFile(NamedTuple):
-    """A file as the hub describes it; `size` in bytes, `sha256` None for what is not in LFS."""
+    """A file as the hub describes it: `size` in bytes, `sha256` of what is in LFS, else git's name of the blob."""
 
     path: str
     size: int
     sha256: str | None
+    git_oid: str | None
 
 
 class DownloadError(Exception):
@@ -58,7 +76,7 @@ def list_files(api: HfApi, model: str, revision: str, suffixes: list[str]) -> tu
         check_path(sibling.rfilename)
         if sibling.rfilename.endswith(tuple(suffixes)):
             sha256 = sibling.lfs.sha256 if sibling.lfs else None
-            files.append(RemoteFile(sibling.rfilename, sibling.size or 0, sha256))
+            files.append(RemoteFile(sibling.rfilename, sibling.size or 0, sha256, sibling.blob_id))
     if not files:
         raise DownloadError(f"no file of it ends in any of: {' '.join(suffixes)}")
     return info.sha, files
@@ -71,48 +89,117 @@ def check_path(path: str) -> None:
         raise DownloadError(f"the hub lists a file with the unsafe name {path!r}")
 
 
-def file_sha256(path: Path) -> str:
-    """Computes a file's sha256, in hexadecimal."""
-    digest = hashlib.sha256()
+def digest(path: Path, remote: RemoteFile) -> str:
+    """Computes the digest of a file that the hub gives for it, in hexadecimal."""
+    if remote.sha256:
+        state = hashlib.sha256()
+    else:
+        state = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)  # as git does
     with path.open("rb") as file:
         while piece := file.read(READ_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
+            state.update(piece)
+    return state.hexdigest()
+
+
+def fault(path: Path, remote: RemoteFile) -> str:
+    """Says how a file differs from what the hub said; empty if it does not."""
+    if not path.is_file():
+        return f"{remote.path} is missing after the download"
+    size = path.stat().st_size
+    if size != remote.size:
+        return f"{remote.path} has {size} bytes instead of {remote.size}"
+    expected = remote.sha256 or remote.git_oid
+    if expected and digest(path, remote) != expected:
+        return f"{remote.path} does not have the {'sha256' if remote.sha256 else 'digest'} that the hub gives for it"
+    return ""
 
 
 def check_files(directory: Path, files: list[RemoteFile]) -> None:
     """Compares what was downloaded with what the hub said; a file that differs is removed."""
     for remote in files:
+        if reason := fault(directory / remote.path, remote):
+            (directory / remote.path).unlink(missing_ok=True)
+            raise DownloadError(f"{reason}; run again")
+
+
+def missing_files(directory: Path, files: list[RemoteFile], revision: str) -> list[RemoteFile]:
+    """Returns the files that a model's directory lacks; raises DownloadError for one that differs from the hub's."""
+    wanted = []
+    for remote in files:
         path = directory / remote.path
-        if not path.is_file():
-            raise DownloadError(f"{remote.path} is missing after the download")
-        size = path.stat().st_size
-        if size != remote.size:
-            path.unlink()
-            raise DownloadError(f"{remote.path} has {size} bytes instead of {remote.size}; run again")
-        if remote.sha256 and file_sha256(path) != remote.sha256:
-            path.unlink()
-            raise DownloadError(f"{remote.path} does not have the sha256 that the hub gives for it; run again")
+        if not path.exists():
+            wanted.append(remote)
+        elif reason := fault(path, remote):
+            raise DownloadError(
+                f"{directory} is of another revision than {revision!r}, or was changed: {reason}; move it away to "
+                "fetch the model anew"
+            )
+    return wanted
 
 
-def download_model(model: str, output_dir: Path, suffixes: list[str], revision: str, max_workers: int) -> Path:
-    """Downloads a model and returns its directory; raises what `explain` understands."""
+def fetch_file(model: str, commit: str, remote: RemoteFile, staging: Path) -> None:
+    """Fetches a file into the staging directory; goes on with what an earlier run left of it.
+
+    `snapshot_download` would begin every file anew in each run.
+    """
+    target = staging / remote.path
+    if target.is_file():
+        return
+    part = staging / PARTS / hashlib.sha256(remote.path.encode()).hexdigest()
+    for path in (target, part):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    url = hf_hub_url(model, remote.path, revision=commit)
+    location = get_hf_file_metadata(url, retry_on_errors=True).location
+    headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+    if urlsplit(location).netloc != urlsplit(url).netloc:
+        headers.pop("authorization", None)  # the token is for the hub alone
+    with part.open("ab") as file:
+        if file.tell() > remote.size:
+            file.truncate(0)
+            file.seek(0)
+        http_get(location, file, resume_size=file.tell(), headers=headers, expected_size=remote.size)
+    part.replace(target)
+
+
+def download_model(model: str, output_dir: Path, suffixes: list[str], revision: str, max_workers: int) -> str:
+    """Downloads a model; returns where it is and how fast it came. Raises what `explain` understands."""
     commit, files = list_files(HfApi(), model, revision, suffixes)
     target = model_directory(output_dir, model)
-    staging = target if target.exists() else output_dir / ".downloads" / target.name
-    snapshot_download(
-        model,
-        revision=commit,
-        local_dir=staging,
-        allow_patterns=[glob.escape(file.path) for file in files],
-        max_workers=max_workers,
-    )
-    check_files(staging, files)
-    shutil.rmtree(staging / ".cache", ignore_errors=True)
-    if staging != target:
-        staging.rename(target)
-        remove_if_empty(staging.parent)
-    return target
+    wanted = missing_files(target, files, revision)
+    if not wanted:
+        return f"{target} (complete)"
+    name = model.replace("/", "--")
+    staging = output_dir / STAGING / f"{name}@{commit}.snapshot"
+    total, start = sum(file.size for file in wanted), time.monotonic()
+    with Progress(model, staging, total) as progress, ThreadPoolExecutor(max_workers) as pool:
+        fetches = [pool.submit(fetch_file, model, commit, file, staging) for file in wanted]
+        try:
+            for fetch in as_completed(fetches):
+                fetch.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    check_files(staging, wanted)
+    move(staging, target, wanted)
+    for left in staging.parent.glob(f"{glob.escape(name)}@*.snapshot"):
+        shutil.rmtree(left)  # of commits that the revision had when earlier runs broke off
+    remove_if_empty(staging.parent)
+    return f"{target} ({rate(max(0, total - progress.had), time.monotonic() - start)})"
+
+
+def move(staging: Path, target: Path, wanted: list[RemoteFile]) -> None:
+    """Turns the staging directory into the model's, or moves what the model's lacks."""
+    if target.exists():
+        for remote in wanted:
+            path = target / remote.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (staging / remote.path).rename(path)
+        return
+    shutil.rmtree(staging / PARTS)
+    names = {remote.path for remote in wanted}
+    for path in [path for path in staging.rglob("*") if path.is_file()]:
+        if path.relative_to(staging).as_posix() not in names:
+            path.unlink()  # an earlier run asked for other suffixes
+    staging.rename(target)
 
 
 def remove_if_empty(directory: Path) -> None:
@@ -193,8 +280,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--revision", default="main", help="branch, tag or commit (default: main)")
     arguments = parser.parse_args()
-    if arguments.max_workers < 1:
-        parser.error("--max_workers has to be at least 1")
+    if not 1 <= arguments.max_workers <= MAX_WORKERS:
+        parser.error(f"--max_workers has to be at least 1 and at most {MAX_WORKERS}")
     return arguments
 
 
@@ -208,7 +295,7 @@ def download_all(models: list[str], arguments: argparse.Namespace) -> int:
             print(f"{model}: already downloaded")
             continue
         try:
-            path = download_model(
+            outcome = download_model(
                 model, arguments.output_dir, arguments.suffix, arguments.revision, arguments.max_workers
             )
         except (DownloadError, httpx2.HTTPError, OSError, ValueError) as error:
@@ -216,16 +303,22 @@ def download_all(models: list[str], arguments: argparse.Namespace) -> int:
             print(f"download: {model}: {explain(error, arguments.revision)}", file=sys.stderr)
         else:
             append_record(record, model)
-            print(f"{model}: {path}")
+            print(f"{model}: {outcome}", flush=True)
     return failed
+
+
+def stop_at_once(number: int, frame: object) -> None:
+    """Ends the program at Ctrl-C; threads that fetch files would go on to their ends if it were an exception."""
+    os.write(2, b"\ndownload: interrupted; what was fetched is kept, run it again to go on\n")
+    os._exit(EXIT_INTERRUPTED)
 
 
 def main() -> int:
     """Runs the program; returns its exit code: 1 if a model could not be downloaded, 2 for a wrong command."""
     arguments = parse_arguments()
+    signal.signal(signal.SIGINT, stop_at_once)
     hub_logging.set_verbosity_error()
-    if not sys.stderr.isatty():
-        disable_progress_bars()
+    disable_progress_bars()  # Progress shows all files of a model in one line
     try:
         models = [check_model_id(arguments.model)] if arguments.model else read_models(arguments.models_txts)
         if not models:

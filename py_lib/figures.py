@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 import matplotlib as mpl
@@ -34,11 +35,36 @@ def use_style() -> None:
     )
 
 
-def panels(count: int) -> tuple[Figure, list[Axes]]:
-    """Makes a figure of `count` panels side by side."""
+def wrap(text: str, width: int) -> str:
+    """Breaks a title into lines of at most so many characters, also inside a long model name."""
+    return "\n".join(textwrap.wrap(text, width))
+
+
+def size_text(count: float) -> str:
+    """Writes a number of bytes in GB or MB (1e9, 1e6 bytes), with three digits."""
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+
+
+def panels(count: int, width: float = 4.6) -> tuple[Figure, list[Axes]]:
+    """Makes a figure of `count` panels side by side, each `width` inches wide."""
     use_style()
-    figure, axes = plt.subplots(1, count, figsize=(4.6 * count, 3.6), squeeze=False)
+    figure, axes = plt.subplots(1, count, figsize=(width * count, 4.4), squeeze=False)
     return figure, list(axes[0])
+
+
+def caption(figure: Figure, title: str, note: str) -> None:
+    """Writes a title and a line of smaller words above the panels, broken where the figure's width ends."""
+    inches = figure.get_figwidth()
+    figure.suptitle(f"{wrap(title, int(11 * inches))}\n{wrap(note, int(11 * inches))}", fontsize=9)
+
+
+def legend_below(figure: Figure, *axes: Axes) -> None:
+    """Explains the lines of all panels below them, each label once, where it covers nothing."""
+    lines = {}
+    for panel in axes:
+        handles, labels = panel.get_legend_handles_labels()
+        lines |= dict(zip(labels, handles, strict=True))
+    figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=4, fontsize=9)
 
 
 def spread_line(axes: Axes, runs: pd.DataFrame, y: str, label: str, place: int = 0) -> None:

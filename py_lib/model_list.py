@@ -55,3 +55,27 @@ def model_directory(root: Path, model: str) -> Path:
         if path.is_dir():
             return path
     return root / model.replace("/", "--")
+
+
+def find_model(root: Path, model: str) -> Path:
+    """Returns where a model lies, also in a Hugging Face cache: the snapshot that `refs/main` names, or the only one.
+
+    Raises ValueError if it is not there.
+    """
+    directory = model_directory(root, model)
+    if directory.is_dir():
+        return directory
+    cached = root / f"models--{model.replace('/', '--')}"
+    named = cached / "refs" / "main"
+    if named.is_file():
+        snapshots = [cached / "snapshots" / named.read_text(encoding="utf-8").strip()]
+    else:
+        snapshots = [path for path in cached.glob("snapshots/*") if path.is_dir()]
+    if len(snapshots) == 1 and snapshots[0].is_dir():
+        return snapshots[0]
+    raise ValueError(f"{directory}: no such directory")
+
+
+def directory_model(name: str) -> str:
+    """Returns the model whose directory has this name: `org--name`, `org_name` or `name`; raises ValueError."""
+    return check_model_id(name.replace("--" if "--" in name else "_", "/", 1))

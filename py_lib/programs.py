@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,27 @@ def find_program(name: str, bin_dir: Path | None = None) -> Path:
         target = f" --example {name.partition('/')[2]}" if "/" in name else ""
         raise ProgramError(f"{path}: not there; build it with: cargo build --release{target}")
     return path.resolve()
+
+
+def find_example(name: str, bin_dir: Path | None = None) -> Path:
+    """Returns the path of a built example; where no directory was named, it is built if it is not there.
+
+    Raises ProgramError.
+    """
+    if bin_dir or os.access(BIN_DIR / "examples" / name, os.X_OK):
+        return find_program(f"examples/{name}", bin_dir)
+    command = ["cargo", "build", "--release", "--example", name]
+    print(f"building {name}: {' '.join(command)}", file=sys.stderr, flush=True)
+    try:
+        result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise ProgramError(
+            f"{name} is not built, and cargo is not on the PATH: install Rust (https://rustup.rs), then: "
+            f"{' '.join(command)}"
+        ) from None
+    if result.returncode != 0:
+        raise ProgramError(f"cannot build {name}: {last_lines(result.stderr)}")
+    return find_program(f"examples/{name}")
 
 
 def run_json(command: list[str | Path]) -> dict[str, Any]:

@@ -31,3 +31,10 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
         path.write_bytes(whole[: whole.rfind(b"\n") + 1])
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
+
+
+def write_records(path: Path, records: list[dict[str, Any]]) -> None:
+    """Writes a file of records anew, whole or not at all."""
+    written = path.with_name(f".{path.name}.part")
+    written.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    written.replace(path)

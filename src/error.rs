@@ -97,7 +97,7 @@ pub enum Error {
         what: String,
     },
     /// Another process writes to the store.
-    #[error("{}: the store is in use by {holder}; try again when that is done", path.display())]
+    #[error("{}: the store is in use by {holder}; try again when that is done, or wait for it (--wait)", path.display())]
     Locked {
         /// The store.
         path: PathBuf,

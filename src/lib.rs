@@ -5,38 +5,51 @@
 //! | layer | modules |
 //! |---|---|
 //! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`], [`threads`] |
-//! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, in scalar code and SIMD; [`float`]: conversions; [`sketch`]: what is kept of a tensor to find its base |
+//! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, [`lowrank`]: prediction from a base and low-rank factors, in scalar code and SIMD; [`float`]: conversions; [`sketch`]: what is kept of a tensor to find its base |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
-//! | knowledge | [`object_reader`], [`object_writer`]: objects with their bases; [`pairing`]: which base; [`report`]: figures |
-//! | verbs | [`ingest`], [`restore`], [`check`], [`recode`], [`optimize`] |
+//! | knowledge | [`object_reader`], [`object_writer`], [`object_factors`]: objects with their bases; [`pairing`]: which base; [`report`]: figures; [`survey`]: all models and objects at a glance |
+//! | verbs | [`ingest`], [`restore`], [`check`], [`recode`], [`optimize`], [`list`], [`stats`], [`cat`], [`diff`], [`remove`], [`rename`], [`gc`], [`copy`], [`repair`], [`delete_source`] |
 //! | shell | [`config`], [`cli`], [`hub`] (a feature): models from the Hugging Face Hub |
 
+pub mod cat;
 pub mod check;
 pub mod checkpoint;
 pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod copy;
+pub mod delete_source;
+pub mod diff;
 pub mod dtype;
 pub mod error;
 pub mod float;
+pub mod gc;
 pub mod hash;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod ingest;
 pub mod kernel;
+pub mod list;
+pub mod lowrank;
 pub mod name;
 pub mod nearest;
+pub mod object_factors;
 pub mod object_reader;
 pub mod object_writer;
 pub mod optimize;
 pub mod pairing;
 pub mod rans;
 pub mod recode;
+pub mod remove;
+pub mod rename;
+pub mod repair;
 pub mod report;
 pub mod restore;
 pub mod sketch;
 pub mod source;
+pub mod stats;
 pub mod store;
+pub mod survey;
 pub mod threads;
 
 pub use error::{Error, ErrorKind, Result};

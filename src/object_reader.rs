@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::codec::{self, ChunkView, CodecId, WorkspacePool};
+use crate::codec::{self, ChunkView, CodecId, Prepared, WorkspacePool};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::float::convert;
@@ -13,6 +13,9 @@ use crate::store::{ObjectFile, Store};
 
 /// Objects kept open; each holds a file descriptor and its chunk table.
 const MAX_OPEN: usize = 128;
+
+/// Bytes of shared sections, parsed, that objects kept open have.
+const MAX_PREPARED_BYTES: usize = 64 << 20;
 
 /// Decodes and verifies objects of one store, from any number of threads.
 pub struct ObjectReader {
@@ -27,7 +30,7 @@ pub struct ObjectReader {
 pub struct OpenObject {
     /// Its file and frame.
     pub file: ObjectFile,
-    shared: Vec<u8>,
+    prepared: Prepared,
 }
 
 impl ObjectReader {
@@ -40,6 +43,11 @@ impl ObjectReader {
             payloads: BufferPool::default(),
             open: Mutex::default(),
         }
+    }
+
+    /// The store that is read.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The scratch memory that encoders may share with this reader.
@@ -63,10 +71,11 @@ impl ObjectReader {
             return Ok(object.clone());
         }
         let file = self.store.object(name)?;
-        let shared = file.read_shared()?;
-        let object = Arc::new(OpenObject { file, shared });
+        let prepared = prepare(&file)?;
+        let object = Arc::new(OpenObject { file, prepared });
         let mut kept = self.kept();
-        if kept.len() >= MAX_OPEN {
+        let bytes: usize = kept.values().map(|object| object.prepared.bytes()).sum();
+        if kept.len() >= MAX_OPEN || bytes + object.prepared.bytes() > MAX_PREPARED_BYTES {
             kept.clear();
         }
         kept.insert(*name, object.clone());
@@ -83,10 +92,14 @@ impl ObjectReader {
     /// A chunk that is damaged, or has a damaged or missing base, is tried once more with everything
     /// opened anew: its file may just have been replaced by another encoding.
     pub fn read_chunk(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
-        match self.try_chunk(name, index, out) {
+        self.twice(|| self.try_chunk(name, index, out))
+    }
+
+    fn twice(&self, mut read: impl FnMut() -> Result<()>) -> Result<()> {
+        match read() {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 self.kept().clear();
-                self.try_chunk(name, index, out)
+                read()
             }
             other => other,
         }
@@ -100,20 +113,33 @@ impl ObjectReader {
         })
     }
 
-    /// Checks the stored bytes of a chunk, then decodes it into `out` and verifies that.
+    /// Checks the stored bytes of a chunk, then decodes it into `out` and verifies that; tries twice, as
+    /// [`Self::read_chunk`] does.
     pub fn check_chunk(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
-        let object = self.open(name)?;
-        self.payloads.with_any(|payload| {
-            object.file.read_payload(index, payload)?;
-            let entry = entry(&object.file, index)?;
-            if checksum(payload) != entry.checksum {
-                return Err(Error::corrupt(
-                    name,
-                    format!("the stored bytes of chunk {index} are damaged"),
-                ));
-            }
-            self.decode(&object, index, payload, out)
-        })
+        let check = |payload: &mut Vec<u8>, out: &mut [u8]| {
+            let object = self.open(name)?;
+            self.check_payload(&object, index, payload, out)
+        };
+        self.payloads
+            .with_any(|payload| self.twice(|| check(payload, out)))
+    }
+
+    /// Like [`Self::check_chunk`], of an open object and only once, and leaves the stored bytes in `payload`.
+    pub fn check_payload(
+        &self,
+        object: &OpenObject,
+        index: u64,
+        payload: &mut Vec<u8>,
+        out: &mut [u8],
+    ) -> Result<()> {
+        object.file.read_payload(index, payload)?;
+        if checksum(payload) != entry(&object.file, index)?.checksum {
+            return Err(Error::corrupt(
+                &object.file.name,
+                format!("the stored bytes of chunk {index} are damaged"),
+            ));
+        }
+        self.decode(object, index, payload, out)
     }
 
     fn decode(
@@ -146,7 +172,7 @@ impl ObjectReader {
                 base,
             };
             self.workspaces
-                .with(|ws| codec.decode(&object.shared, &view, payload, out, ws))
+                .with(|ws| codec.decode_prepared(&object.prepared, &view, payload, out, ws))
                 .map_err(|error| Error::corrupt(&file.name, format!("chunk {index}: {error}")))
         };
         if codec.uses_base() {
@@ -277,6 +303,17 @@ impl ObjectReader {
 
     fn kept(&self) -> MutexGuard<'_, HashMap<Hash, Arc<OpenObject>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Parses the shared section for the codec that wrote it; one that this build does not know is not looked into.
+fn prepare(file: &ObjectFile) -> Result<Prepared> {
+    let head = &file.frame.head;
+    match codec::find(CodecId(head.codec)) {
+        Some(codec) if head.shared_len > 0 => codec
+            .prepare(&file.read_shared()?, head.dtype, head.row_len)
+            .map_err(|error| Error::corrupt(&file.name, format!("shared section: {error}"))),
+        _ => Ok(Prepared::Nothing),
     }
 }
 

@@ -2,11 +2,17 @@
 
 use std::sync::Arc;
 
+use rayon::ThreadPool;
+use rayon::prelude::*;
+
 use crate::codec::parts::{self, Parts, Run};
-use crate::codec::{ChunkView, Codec, CodecId, EncodeOptions, encode_chunk, find};
+use crate::codec::{
+    ChunkView, Codec, CodecId, EncodeOptions, encode_predicted_chunk, find, lowrank::LowRank,
+};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::hash::{ChainingValue, Hash, chunk_chaining_value, merge_chunks};
+use crate::object_factors::{Preparation, Subject};
 use crate::object_reader::{ObjectReader, OpenObject};
 use crate::store::object::{BaseRef, Head, PARTS, is_chunked};
 use crate::store::{ObjectWriter, StoreWriter};
@@ -58,6 +64,10 @@ pub struct NewObject {
     pub raw_len: u64,
     /// What it may be a difference to.
     pub base: Option<Base>,
+    /// Rows that share their column factors, as those of one matrix of a stack; 0 for all.
+    pub set_rows: u64,
+    /// What was found out about it before its chunks are encoded.
+    pub preparation: Preparation,
 }
 
 /// An object, and which of its elements predict which of another one's.
@@ -146,6 +156,40 @@ impl NewObject {
         self.digest.values.get(at).copied().unwrap_or([0; 32])
     }
 
+    /// Looks for factors that predict the object from its base, given how it is read from a place in bytes on.
+    ///
+    /// `is_slow` tells that reading it means decoding it.
+    pub fn prepare(
+        &self,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        read: &(dyn Fn(u64, &mut [u8]) -> Result<()> + Sync),
+        is_slow: bool,
+    ) -> Result<()> {
+        let Self {
+            dtype,
+            row_len,
+            raw_len,
+            set_rows,
+            ..
+        } = *self;
+        let subject = Subject {
+            dtype,
+            row_len,
+            raw_len,
+            set_rows,
+        };
+        let is_tried =
+            |base: &&Base| subject.is_tried(options) && base.required(dtype, raw_len) == 0;
+        let Some(base) = self.base.as_ref().filter(is_tried) else {
+            return Ok(());
+        };
+        let base = base.object.file.name;
+        let read_base = |offset, out: &mut [u8]| reader.read_range(&base, offset, out);
+        self.preparation
+            .run(subject, reader, options, read, &read_base, is_slow)
+    }
+
     /// Encodes the chunk that begins at byte `offset` of the object.
     pub fn encode(
         &self,
@@ -162,7 +206,9 @@ impl NewObject {
             return Ok(self.encode_solo(reader, options, offset, raw));
         }
         reader.buffers().with(raw.len(), |bytes| {
-            reader.read_base(&base.parts, self.dtype, offset, bytes)?;
+            if !self.preparation.read_base(offset, bytes) {
+                reader.read_base(&base.parts, self.dtype, offset, bytes)?;
+            }
             if runs.len() == 1 {
                 return Ok(self.encode_with(reader, options, offset, raw, Some(bytes)));
             }
@@ -229,9 +275,9 @@ impl NewObject {
         let view = self.view(offset, base);
         reader.payloads().with_any(|scratch| {
             scratch.clear();
-            let codec = reader
-                .workspaces()
-                .with(|ws| encode_chunk(options, &view, raw, ws, scratch));
+            let codec = reader.workspaces().with(|ws| {
+                encode_predicted_chunk(options, &view, self.preparation.fitted(), raw, ws, scratch)
+            });
             EncodedChunk {
                 codec,
                 raw_len: raw.len(),
@@ -251,11 +297,12 @@ impl NewObject {
         let bad = |reason: String| Error::corrupt(&self.digest.name, reason);
         let codec =
             find(chunk.codec).ok_or_else(|| bad(format!("codec {} is unknown", chunk.codec.0)))?;
+        let prepared = self.preparation.prepared();
         let mut run = |base: Option<&[u8]>| {
             let view = self.view(offset, base);
             let done = reader
                 .workspaces()
-                .with(|ws| codec.decode(&[], &view, &chunk.payload, out, ws));
+                .with(|ws| codec.decode_prepared(&prepared, &view, &chunk.payload, out, ws));
             done.map_err(|error| bad(error.to_string()))
         };
         match &self.base {
@@ -272,10 +319,21 @@ impl NewObject {
         let whole = first.len() as u64 == self.chunk_count();
         let needs_base = !whole || first.iter().any(|chunk| uses_base(chunk.codec));
         let base = self.base.as_ref().filter(|_| needs_base);
-        let codec = first
+        let predicted = LowRank.id();
+        let is_predicted = !whole || first.iter().any(|chunk| chunk.codec == predicted);
+        let shared = if is_predicted {
+            self.preparation.shared()
+        } else {
+            &[]
+        };
+        let codec = match first
             .iter()
             .map(|chunk| chunk.codec)
-            .max_by_key(|codec| (uses_base(*codec), codec.0));
+            .max_by_key(|codec| (uses_base(*codec), codec.0))
+        {
+            _ if !shared.is_empty() => Some(predicted),
+            codec => codec,
+        };
         let head = Head {
             codec: codec.unwrap_or(CodecId(0)).0,
             dtype: self.dtype,
@@ -284,10 +342,81 @@ impl NewObject {
             optional: 0,
             raw_len: self.raw_len,
             row_len: self.row_len,
-            shared_len: 0,
+            shared_len: u32::try_from(shared.len()).unwrap_or(u32::MAX),
             bases: base.map_or_else(Vec::new, |base| base.parts.clone()),
         };
-        writer.create_object(self.digest.name, head, &[])
+        writer.create_object(self.digest.name, head, shared)
+    }
+
+    /// Encodes the object window by window, in `pool`, and hands it to the store. Returns its stored bytes.
+    ///
+    /// `read` fills a buffer with the object's bytes from an offset; they are held against the digest.
+    ///
+    /// # Errors
+    /// Those of `read`, of the base and of the store; `CorruptObject` where `read` gives other bytes than the digest's.
+    pub fn store(
+        &self,
+        writer: &mut StoreWriter,
+        reader: &ObjectReader,
+        pool: &ThreadPool,
+        options: &EncodeOptions,
+        read: &(impl Fn(u64, &mut [u8]) -> Result<()> + Sync),
+    ) -> Result<u64> {
+        let encode = |index: u64| self.read_and_encode(reader, options, index, read);
+        let window = 2 * pool.current_num_threads() as u64;
+        let (count, mut next) = (self.chunk_count(), 0);
+        let mut output: Option<ObjectWriter> = None;
+        while next < count {
+            let end = count.min(next + window);
+            let chunks = || {
+                (next..end)
+                    .into_par_iter()
+                    .map(encode)
+                    .collect::<Result<Vec<_>>>()
+            };
+            let (chunks, mut open) = match (pool.install(chunks), output.take()) {
+                (Ok(chunks), Some(open)) => (chunks, open),
+                (Ok(chunks), None) => {
+                    let open = self.begin(writer, &chunks)?;
+                    (chunks, open)
+                }
+                (Err(error), open) => {
+                    open.into_iter()
+                        .for_each(|open| writer.discard_object(open));
+                    return Err(error);
+                }
+            };
+            for (index, chunk) in (next..end).zip(&chunks) {
+                let value = self.chaining_value(index);
+                writer.append_chunk(&mut open, chunk.codec.0, value, &chunk.payload)?;
+            }
+            output = Some(open);
+            next = end;
+        }
+        output.map_or(Ok(0), |open| writer.finish_object(open))
+    }
+
+    fn read_and_encode(
+        &self,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        index: u64,
+        read: &impl Fn(u64, &mut [u8]) -> Result<()>,
+    ) -> Result<EncodedChunk> {
+        let (offset, length) = self.chunk_range(index);
+        reader.buffers().with(length, |raw| {
+            read(offset, raw)?;
+            let value = digest_chunk(self.raw_len, self.dtype, offset, raw);
+            let expected = match self.digest.values.as_slice() {
+                [] => *self.digest.name.as_bytes(),
+                _ => self.chaining_value(index),
+            };
+            if value != expected {
+                let reason = format!("chunk {index} was read with other bytes than its name says");
+                return Err(Error::corrupt(&self.digest.name, reason));
+            }
+            self.encode(reader, options, offset, raw)
+        })
     }
 }
 

@@ -3,20 +3,25 @@
 //! An object keeps its name, its base and at most its depth. What is written was decoded again and compared
 //! before it replaces what was there, by a rename; so a run can be stopped at any moment and run again.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::codec::select::Family;
-use crate::codec::{CodecId, EncodeOptions};
+use crate::checkpoint::matrix_rows;
+use crate::codec::delta::Delta;
+use crate::codec::select::{Effort, Family};
+use crate::codec::{Codec, CodecId, EncodeOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::hash::Hash;
+use crate::object_factors::Preparation;
 use crate::object_reader::{ObjectReader, OpenObject};
 use crate::object_writer::{Base, Digest, EncodedChunk, NewObject};
 use crate::report::Monitor;
 use crate::store::index::Record;
-use crate::store::{ObjectWriter, StoreWriter};
+use crate::store::{ObjectWriter, Store, StoreWriter};
 use crate::threads;
 
 /// Bytes of an object that are held decoded at a time.
@@ -81,11 +86,16 @@ pub fn run(
     };
     let reader = ObjectReader::new(writer.store().clone());
     let job = Job {
+        set_rows: stacks(writer.store())?,
         pool: &pool,
         reader: &reader,
         options,
     };
-    let wanted = |record: &&Record| options.all || is_older(record, &options.encode);
+    let wanted = |record: &&Record| {
+        options.all
+            || is_older(record, &options.encode)
+            || may_have_factors(record, &options.encode)
+    };
     let bytes = index.values().filter(wanted).map(|record| record.raw_len);
     monitor.begin("recode", bytes.fold(0, u64::saturating_add));
     for record in index.values().filter(wanted) {
@@ -118,8 +128,41 @@ fn is_older(record: &Record, encode: &EncodeOptions) -> bool {
     }
 }
 
+/// Tells whether an object is a difference for which no factors were looked for, or none were found.
+fn may_have_factors(record: &Record, encode: &EncodeOptions) -> bool {
+    let is_tried = encode.family == Family::Auto && encode.effort != Effort::Fast;
+    is_tried && CodecId(record.codec) == Delta.id() && crate::lowrank::takes(record.dtype)
+}
+
+/// By object, the rows of each matrix of a stack, where the newest manifests know of one.
+fn stacks(store: &Store) -> Result<HashMap<Hash, u64>> {
+    let mut out = HashMap::new();
+    for model in store.models()? {
+        let manifest = match store.newest(&model.id) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => continue,
+            other => other?,
+        };
+        let segments = manifest
+            .iter()
+            .flat_map(|manifest| &manifest.files)
+            .flat_map(|file| &file.segments);
+        for segment in segments {
+            let rows = segment
+                .tensor
+                .as_ref()
+                .map_or(0, |tensor| matrix_rows(&tensor.shape));
+            if rows > 0 {
+                out.insert(segment.object, rows);
+            }
+        }
+    }
+    Ok(out)
+}
+
 /// Encodes stored objects anew.
 pub(crate) struct Job<'a> {
+    /// Rows of each matrix of a stack.
+    pub(crate) set_rows: HashMap<Hash, u64>,
     /// Where chunks are encoded.
     pub(crate) pool: &'a ThreadPool,
     /// Reads the objects and their bases.
@@ -133,6 +176,14 @@ impl Job<'_> {
     fn recode(&self, writer: &mut StoreWriter, record: &Record) -> Result<Option<u64>> {
         let old = self.reader.open(&record.name)?;
         let object = self.plan(&old)?;
+        let read = |offset, out: &mut [u8]| self.reader.read_range(&record.name, offset, out);
+        self.pool
+            .install(|| object.prepare(self.reader, &self.options.encode, &read, true))?;
+        let is_better =
+            object.preparation.fitted().is_some() || is_older(record, &self.options.encode);
+        if !self.options.all && !is_better {
+            return Ok(None);
+        }
         self.replace(writer, &object, record.stored_len)
     }
 
@@ -185,6 +236,8 @@ impl Job<'_> {
             row_len: frame.head.row_len,
             raw_len: frame.head.raw_len,
             base,
+            set_rows: self.set_rows.get(&old.file.name).copied().unwrap_or(0),
+            preparation: Preparation::default(),
         })
     }
 

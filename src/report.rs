@@ -12,6 +12,10 @@ pub trait Monitor: Sync {
     fn begin(&self, _what: &str, _bytes: u64) {}
     /// So many of them are done.
     fn advance(&self, _bytes: u64) {}
+    /// So many of them were done before; they tell nothing about speed.
+    fn skip(&self, bytes: u64) {
+        self.advance(bytes);
+    }
     /// The model is done, or given up.
     fn end(&self) {}
 }

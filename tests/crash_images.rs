@@ -19,7 +19,11 @@ use std::sync::{Arc, Mutex};
 use disk::{MemDisk, State};
 use random::Random;
 use small::Family;
-use zipllm::report::Monitor;
+use zipllm::codec::EncodeOptions;
+use zipllm::codec::select;
+use zipllm::recode;
+use zipllm::report::{Monitor, NoMonitor};
+use zipllm::store::StoreWriter;
 
 /// Notes after how many changes each model was reported done.
 struct Commits<'a>(&'a MemDisk, Mutex<Vec<usize>>);
@@ -119,4 +123,42 @@ fn nor_one_while_a_run_repairs_what_a_power_cut_left() {
     }
     println!("{cuts} second cuts, {images} images, 0 lost");
     assert!(cuts > 500);
+}
+
+/// Encodes every object anew that gets smaller by it, and returns the bytes of all object files.
+fn recode(family: &Family, disk: &MemDisk) -> u64 {
+    let options = recode::Options {
+        threads: 1,
+        encode: EncodeOptions::default(),
+        all: true,
+    };
+    let writer = StoreWriter::open_on(Arc::new(disk.clone()), &family.store()).unwrap();
+    let report = recode::run(writer, options, &NoMonitor).unwrap();
+    assert!(report.errors.is_empty(), "{report:?}");
+    report.bytes_after
+}
+
+#[test]
+fn no_power_cut_in_a_recode_loses_anything() {
+    let mut family = Family::three();
+    family.encode.family = select::Family::BitX;
+    let start = MemDisk::new(&family.store());
+    family.ingest(&start);
+    let disk = start.fork();
+    disk.keep_history();
+    let wanted = recode(&family, &disk);
+    let history = disk.history();
+    let mut random = Random::new(3);
+    let mut inspected = 0;
+    for (cut, state) in (1..).zip(&history) {
+        for (kept, image) in images(state, &mut random, 5) {
+            let what = format!("after change {cut} of {}, {kept} kept", history.len());
+            family.assert_whole(&image, &what);
+            assert_eq!(recode(&family, &image), wanted, "{what}");
+            family.assert_whole(&image, &what);
+            inspected += 1;
+        }
+    }
+    println!("{} cuts, {inspected} images, 0 lost", history.len());
+    assert!(history.len() > 20);
 }

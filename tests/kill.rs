@@ -48,10 +48,13 @@ impl Moments {
 
 /// A base with many tensors, fine-tunes of some of them, and a fine-tune of a fine-tune.
 fn family() -> Batch {
+    family_of(|seed| weights(seed, 200))
+}
+
+/// The same with these small tensors.
+fn family_of(small: impl Fn(u64) -> Vec<u8>) -> Batch {
     let batch = Batch::in_memory(&IDS);
-    let mut base: Vec<_> = (0..SMALL_TENSORS as u64)
-        .map(|seed| weights(seed, 200))
-        .collect();
+    let mut base: Vec<_> = (0..SMALL_TENSORS as u64).map(small).collect();
     base.push(weights(1000, 500_000));
     write(&batch, IDS[0], &base);
     let tune_from = |values: &[Vec<u8>], first: usize, seed: u64| {
@@ -206,6 +209,70 @@ fn no_kill_loses_a_model() {
         seen.temps > 0 && seen.some_models > 0,
         "no kill hit: {seen:?}"
     );
+}
+
+/// Weights of two exponents, one of them rare: a code of whole bits, as planes have, is longer than one of fractions.
+fn skewed(seed: u64) -> Vec<u8> {
+    let mut values = weights(seed, 4000);
+    for (pair, noise) in values.chunks_exact_mut(2).zip(noise(seed + 1, 4000)) {
+        pair[1] -= u8::from(noise < 16);
+    }
+    values
+}
+
+fn recode(batch: &Batch) -> Command {
+    let mut command = Command::new(ZIPLLM);
+    command.arg("recode").arg(batch.path("config.json"));
+    command
+}
+
+/// What codecs of planes wrote is encoded anew, and that is killed: every model can be read at any time, and the last run
+/// makes of the store what one that nothing disturbs makes of it.
+#[test]
+fn no_kill_of_a_recode_loses_a_model() {
+    let (kills, seed) = (number("ZIPLLM_KILLS", 50) / 3, number("ZIPLLM_SEED", 1));
+    let mut moments = Moments::new(seed + 2);
+    let batch = family_of(skewed);
+    let bases = json!({"base_ft_path": "bases.json"});
+    let originals = IDS.map(|id| tree(&batch.path("models").join(id)));
+    batch.configure(&json!({"base_ft_path": "bases.json", "codec": "bitx"}));
+    batch.zipllm(&[]).expect(0);
+    batch.configure(&bases);
+    batch::copy_tree(&batch.path("store"), &batch.path("old"));
+    let again = || {
+        fs::remove_dir_all(batch.path("store")).unwrap();
+        batch::copy_tree(&batch.path("old"), &batch.path("store"));
+    };
+    let mut whole_run = u64::MAX;
+    for _ in 0..3 {
+        again();
+        let begun = Instant::now();
+        let report = batch::Run::of(recode(&batch).arg("--json"))
+            .expect(0)
+            .json();
+        assert!(report["replaced"].as_u64() > Some(260), "{report:#}");
+        whole_run = whole_run.min(u64::try_from(begun.elapsed().as_micros()).unwrap());
+    }
+    let undisturbed = batch.stored();
+    let mut seen = Seen::default();
+    while seen.kills < kills {
+        again();
+        for _ in 0..=moments.below(3) {
+            let moment = Duration::from_micros(moments.below(whole_run));
+            if kill_after(&mut recode(&batch), moment) {
+                seen.note(&batch);
+            }
+            let one = usize::try_from(moments.below(4)).unwrap();
+            batch.assert_restores(IDS[one], &originals[one]);
+            batch.check().expect(0);
+        }
+        batch::Run::of(&mut recode(&batch)).expect(0);
+        batch.assert_clean();
+        batch::assert_same(&undisturbed, &batch.stored(), "after kills");
+    }
+    assert_all_restore(&batch, &originals);
+    println!("{seen:?}, a whole recode takes {whole_run} us");
+    assert!(seen.dirty + seen.temps > 0, "no kill hit: {seen:?}");
 }
 
 /// A killed restore leaves whole files and files that say that they are not.

@@ -75,7 +75,7 @@ fn a_second_writer_is_refused_and_readers_are_not() {
     let before = batch.stored();
     let writer = Stopped::new(&batch);
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    let holder = format!("process {} on {}, for ", writer.0.id(), host.trim());
+    let holder = format!("process {} on {}, since 2", writer.0.id(), host.trim());
     let begun = Instant::now();
     batch
         .zipllm(&[])
@@ -111,6 +111,82 @@ fn a_writer_that_goes_on_finishes_its_work() {
     assert!(writer.0.wait().unwrap().success());
     batch.assert_clean();
     batch.assert_restores("lab/large", &tree(&batch.path("models/lab/large")));
+}
+
+/// Writers that wait take their turns; collecting waits for those who read, or says that they do.
+#[test]
+fn who_waits_gets_the_store() {
+    let batch = family();
+    batch.zipllm(&[]).expect(0);
+    let mut writer = Stopped::new(&batch);
+    let start = |verb: &[&str]| {
+        let mut program = Command::new(ZIPLLM);
+        let command = program.args(verb).arg(batch.path("config.json"));
+        let command = command.args(["--wait"]).stdin(Stdio::null());
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    for verb in [&["gc"][..], &["remove"], &["recode"]] {
+        let rest: &[&str] = if verb == ["remove"] {
+            &["lab/tune"]
+        } else {
+            &[]
+        };
+        batch
+            .verb(verb[0], rest)
+            .expect(1)
+            .says(&["is in use by process", "--wait"]);
+    }
+    let mut waiting = [start(&[]), start(&["gc"]), start(&["recode"])];
+    std::thread::sleep(Duration::from_millis(200));
+    for child in &mut waiting {
+        assert_eq!(child.try_wait().unwrap(), None, "it did not wait");
+    }
+    writer.signal("CONT");
+    assert!(writer.0.wait().unwrap().success());
+    for child in waiting {
+        Run::from(child.wait_with_output().unwrap())
+            .expect(0)
+            .silent();
+    }
+    batch.assert_clean();
+    batch.assert_restores("lab/large", &tree(&batch.path("models/lab/large")));
+}
+
+#[test]
+fn nothing_is_deleted_while_somebody_reads() {
+    let batch = family();
+    batch.zipllm(&[]).expect(0);
+    batch.verb("remove", &["lab/tune"]).expect(0);
+    let reader = zipllm::store::Store::open(&batch.path("store")).unwrap();
+    let own = format!(
+        "is in use by process {}, which reads it",
+        std::process::id()
+    );
+    batch.verb("gc", &[]).expect(1).says(&[&own]);
+    assert_eq!(batch.report("gc", &["--dry-run"])["freed_objects"], 1);
+    let mut program = Command::new(ZIPLLM);
+    let command = program
+        .arg("gc")
+        .arg(batch.path("config.json"))
+        .args(["--wait", "--json"]);
+    let mut waiting = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(waiting.try_wait().unwrap(), None, "it did not wait");
+    // Who comes later is not kept waiting, and other writers are refused.
+    batch.assert_restores("lab/base", &tree(&batch.path("models/lab/base")));
+    batch.zipllm(&[]).expect(1).says(&["is in use by process"]);
+    drop(reader);
+    let run = Run::from(waiting.wait_with_output().unwrap()).expect(0);
+    assert_eq!(run.json()["freed_objects"], 1);
+    batch.assert_clean();
 }
 
 /// Writers that start together: the store is one's, and whoever was refused says so; nothing is damaged.

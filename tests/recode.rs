@@ -92,3 +92,79 @@ fn a_store_that_is_not_there_is_not_made() {
         .says(&["there is no store here"]);
     assert!(!batch.path("store").exists());
 }
+
+/// An object that cannot be read, and those encoded against it, stay as they are and are named; the others are replaced.
+#[test]
+fn a_damaged_base_hurts_only_what_needs_it() {
+    let batch = stored(&json!({"codec": "bitx"}));
+    batch.configure(&json!({"codec": "auto"}));
+    let store = zipllm::store::Store::open(&batch.path("store")).unwrap();
+    let index = store.index().unwrap();
+    let base = index
+        .values()
+        .find(|record| record.depth == 1)
+        .unwrap()
+        .base;
+    let needs_it =
+        |record: &&zipllm::store::index::Record| record.base == base || record.name == base;
+    let hurt: Vec<_> = index.values().filter(needs_it).collect();
+    let path = store.layout().object(&base);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&path, bytes).unwrap();
+    let file = |record: &zipllm::store::index::Record| {
+        std::fs::read(store.layout().object(&record.name)).unwrap()
+    };
+    let before: Vec<_> = hurt.iter().map(|record| file(record)).collect();
+
+    let mut command = std::process::Command::new(batch::ZIPLLM);
+    let command = command
+        .arg("recode")
+        .arg(batch.path("config.json"))
+        .arg("--json");
+    let report = batch::Run::of(command)
+        .expect(3)
+        .says(&[&base.to_string()])
+        .json();
+    assert_eq!(
+        report["errors"].as_array().unwrap().len(),
+        hurt.len(),
+        "{report:#}"
+    );
+    assert!(report["replaced"].as_u64() > Some(10), "{report:#}");
+    for (record, before) in hurt.iter().zip(&before) {
+        assert!(file(record) == *before, "{} was replaced", record.name);
+    }
+    // What was damaged before is damaged still, and nothing else is.
+    let damage = batch.check().expect(3).json();
+    assert_eq!(damage["damage"].as_array().unwrap().len(), 1, "{damage:#}");
+}
+
+#[test]
+fn who_reads_beside_a_recode_reads_what_was_stored() {
+    let batch = stored(&json!({"codec": "bitx"}));
+    batch.configure(&json!({"codec": "auto", "effort": "max"}));
+    let list = std::fs::read_to_string(batch.path("list.txt")).unwrap();
+    let originals: Vec<_> = batch::ids(&list)
+        .into_iter()
+        .map(|id| (id, tree(&batch.path("models").join(id.replace('/', "_")))))
+        .collect();
+    let mut command = std::process::Command::new(batch::ZIPLLM);
+    let command = command
+        .arg("recode")
+        .arg(batch.path("config.json"))
+        .args(["--threads", "1"]);
+    let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut reads = 0;
+    while child.try_wait().unwrap().is_none() {
+        let (id, original) = &originals[reads % originals.len()];
+        batch.assert_restores(id, original);
+        batch.check().expect(0);
+        reads += 1;
+    }
+    assert!(child.wait().unwrap().success());
+    println!("{reads} restores and checks meanwhile");
+    assert!(reads > 0);
+    batch.assert_clean();
+}

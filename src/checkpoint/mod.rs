@@ -10,7 +10,7 @@ mod span;
 use crate::error::{Error, Result};
 
 pub use safetensors::MAX_HEADER_BYTES;
-pub use span::{Layout, Span, TensorInfo};
+pub use span::{Layout, Span, TensorInfo, matrix_rows};
 
 /// Bytes at the start of a file that a segmenter sees before it claims the file.
 const HEAD_BYTES: usize = 16;

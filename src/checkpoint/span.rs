@@ -41,11 +41,24 @@ impl Span {
         }
     }
 
+    /// Rows of each matrix of a stack; 0 for a tensor that is none.
+    pub fn matrix_rows(&self) -> u64 {
+        matrix_rows(self.tensor.as_ref().map_or(&[], |tensor| &tensor.shape))
+    }
+
     fn describe(&self) -> String {
         match &self.tensor {
             Some(tensor) => format!("tensor {}", quoted(&tensor.name)),
             None => "the header".to_owned(),
         }
+    }
+}
+
+/// Rows of each matrix of a stack of this shape; 0 for a shape that is none.
+pub fn matrix_rows(shape: &[u64]) -> u64 {
+    match shape {
+        [_, .., rows, _] => *rows,
+        _ => 0,
     }
 }
 

@@ -1,13 +1,16 @@
 //! The arguments of both programs.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+#[cfg(not(feature = "hub"))]
+use clap::{CommandFactory, error::ErrorKind};
 
 use crate::codec::select::Effort;
 use crate::config::EFFORTS;
-use crate::error::Error;
-use crate::restore::ModelVersion;
+
+use super::place::PlaceArgs;
 
 /// Stores families of LLM checkpoints in a fraction of the space, losslessly.
 ///
@@ -17,7 +20,8 @@ use crate::restore::ModelVersion;
     name = "zipllm",
     version,
     args_conflicts_with_subcommands = true,
-    subcommand_negates_reqs = true
+    subcommand_negates_reqs = true,
+    mut_group("FetchArgs", |group| group.requires("download"))
 )]
 pub struct ZipllmArgs {
     /// What to do other than storing models.
@@ -31,30 +35,63 @@ pub struct ZipllmArgs {
 /// The verbs beside storing.
 #[derive(Debug, Subcommand)]
 pub enum ZipllmCommand {
+    /// Lists the models in the store; or one model's files and tensors, and how they are stored
+    List(super::commands::list::ListArgs),
+    /// Shows where the store's bytes are, and what saved how many
+    Stats(super::commands::stats::StatsArgs),
+    /// Checks that the store is whole; exit code 3 if it is not
+    Check(super::commands::check::CheckArgs),
+    /// Writes a file, a tensor or a range of bytes of a model to the standard output
+    Cat(super::commands::cat::CatArgs),
+    /// Compares two models, tensor by tensor
+    Diff(super::commands::diff::DiffArgs),
+    /// Stores a model whose directory is anywhere
+    Add(super::commands::add::AddArgs),
+    /// Removes models, or versions of them; `gc` frees their space
+    Remove(super::commands::remove::RemoveArgs),
+    /// Deletes objects that no model needs
+    Gc(super::commands::gc::GcArgs),
+    /// Gives a model another id
+    Rename(super::commands::rename::RenameArgs),
+    /// Copies models to another store, with the objects that it lacks
+    Copy(super::commands::copy::CopyArgs),
+    /// Makes anew what is damaged and can be made anew, and says what is lost
+    Repair(super::commands::repair::RepairArgs),
     /// Encodes anew what is smaller with today's settings; can be stopped and run again
     Recode(RecodeArgs),
     /// Finds better bases for what is stored, and encodes anew what gains; can be stopped and run again
-    Optimize(OptimizeArgs),
-    /// Checks that the store is whole; exit code 3 if it is not
-    Check(CheckArgs),
+    Optimize(super::commands::optimize::OptimizeArgs),
     /// Fetches the listed models that are not there from the Hugging Face Hub
-    #[cfg(feature = "hub")]
-    Download(super::commands::download::DownloadArgs),
+    ///
+    /// A base that the file of `base_ft_path` has for a listed model is fetched too. Whole repositories are fetched,
+    /// including copies of the weights in other formats, as in onnx/ and original/: --exclude leaves them out. Running it
+    /// again without patterns fetches what was left out.
+    #[command(after_long_help = DOWNLOAD_EXAMPLES)]
+    Download(DownloadArgs),
 }
 
 /// `zipllm CONFIG`.
 #[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "switches of a command line")]
 pub struct CompressArgs {
     /// The config file (JSON); its paths are relative to its own folder
     #[arg(required = true)]
     pub config: Option<PathBuf>,
+    /// Wait while another process writes to the store
+    #[arg(long)]
+    pub wait: bool,
+    /// Delete the files of every model that is stored, once the stored copy has been read back and compared
+    #[arg(long)]
+    pub delete_source: bool,
     /// Store a new version of a model even if it lacks files that the stored one has
     #[arg(long)]
     pub accept_missing: bool,
     /// Fetch the models that are neither there nor stored from the Hugging Face Hub, each before it is stored
-    #[cfg(feature = "hub")]
     #[arg(long)]
     pub download: bool,
+    /// What to fetch.
+    #[command(flatten, next_help_heading = "With --download")]
+    pub fetch: FetchArgs,
     /// Worker threads, in place of the config's
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
@@ -66,55 +103,65 @@ pub struct CompressArgs {
     pub json: bool,
 }
 
-/// `zipllm check CONFIG`.
+/// What to fetch from the Hugging Face Hub, and how.
 #[derive(Debug, Args)]
-pub struct CheckArgs {
+pub struct FetchArgs {
+    /// Fetch this branch, tag or commit (default: main)
+    #[arg(long)]
+    pub revision: Option<String>,
+    /// Fetch only files that match, as in '*.json' or 'onnx/'; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<String>,
+    /// Do not fetch files that match, such as 'onnx/' or 'original/'; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Files fetched at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub jobs: u16,
+}
+
+const DOWNLOAD_EXAMPLES: &str = "\
+Examples:
+  Leave out copies of the weights for other programs:
+    zipllm download config.json --exclude 'onnx/' --exclude 'original/' --exclude '*.gguf'
+  Fetch weights as safetensors, settings and tokenizer only:
+    zipllm download config.json --include '*.safetensors' --include '*.json' --include '*.txt' --include '*.model'
+
+In a pattern, * is any run of characters, / included, and ? is one character; one that ends in / means everything below
+that directory. What was left out is noted in model_dir/.downloads, and told when the model is stored.
+
+Environment:
+  HF_TOKEN (else the file `token` in HF_HOME), HF_ENDPOINT, HF_HOME";
+
+/// `zipllm download CONFIG`.
+#[derive(Debug, Args)]
+pub struct DownloadArgs {
     /// The config file (JSON)
     pub config: PathBuf,
-    /// Decode every object and compare it with its name
-    #[arg(long)]
-    pub read_data: bool,
-    /// Worker threads, in place of the config's
-    #[arg(long, value_parser = threads)]
-    pub threads: Option<usize>,
-    /// Print the result as JSON
+    /// What to fetch.
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+    /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
 }
 
 /// `zipllm recode CONFIG`.
 #[derive(Debug, Args)]
+#[command(override_usage = "zipllm recode [OPTIONS] <CONFIG | --store DIR>")]
 pub struct RecodeArgs {
-    /// The config file (JSON)
-    pub config: PathBuf,
+    /// Which store
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Wait while another process writes to the store
+    #[arg(long)]
+    pub wait: bool,
     /// How long the encoders may search, in place of the config's: fast, default or max
     #[arg(long, value_parser = effort)]
     pub effort: Option<Effort>,
     /// Try every object again, not only those that an older codec wrote
     #[arg(long)]
     pub all: bool,
-    /// Worker threads, in place of the config's
-    #[arg(long, value_parser = threads)]
-    pub threads: Option<usize>,
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// `zipllm optimize CONFIG`.
-#[derive(Debug, Args)]
-pub struct OptimizeArgs {
-    /// The config file (JSON)
-    pub config: PathBuf,
-    /// Only say what would be gained, and write nothing
-    #[arg(long)]
-    pub dry_run: bool,
-    /// How long the encoders may search, in place of the config's: fast, default or max
-    #[arg(long, value_parser = effort)]
-    pub effort: Option<Effort>,
-    /// Worker threads, in place of the config's
-    #[arg(long, value_parser = threads)]
-    pub threads: Option<usize>,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
@@ -122,40 +169,46 @@ pub struct OptimizeArgs {
 
 /// Restores a model from the store, byte for byte.
 #[derive(Debug, Parser)]
-#[command(name = "restore", version)]
+#[command(
+    name = "restore",
+    version,
+    override_usage = "restore [OPTIONS] <CONFIG | --store DIR> <MODEL> <OUT>"
+)]
 pub struct RestoreArgs {
-    /// The config file (JSON); its paths are relative to its own folder
-    pub config: PathBuf,
-    /// The model, as org/name, or org/name@VERSION for an older version
-    #[arg(value_parser = model_version)]
-    pub model: ModelVersion,
-    /// The directory that gets the model's files
-    pub out: PathBuf,
+    /// Which store
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// The model, as org/name, or org/name@VERSION for an older version; and the directory that gets its files
+    #[arg(value_name = "MODEL OUT")]
+    pub words: Vec<OsString>,
     /// Replace files that exist with other content
     #[arg(long)]
     pub force: bool,
-    /// Worker threads, in place of the config's
-    #[arg(long, value_parser = threads)]
-    pub threads: Option<usize>,
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
 }
 
-fn threads(text: &str) -> Result<usize, String> {
+/// An error of usage: exit code 2.
+#[cfg(not(feature = "hub"))]
+pub fn usage(message: &str) -> anyhow::Error {
+    ZipllmArgs::command()
+        .error(ErrorKind::UnknownArgument, message)
+        .into()
+}
+
+/// Parses a number of threads.
+pub fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=1024) => Ok(count),
         _ => Err("has to be a number from 1 to 1024".into()),
     }
 }
 
-fn effort(text: &str) -> Result<Effort, String> {
+/// Parses the word for how long encoders may search.
+pub fn effort(text: &str) -> Result<Effort, String> {
     let known = EFFORTS.iter().find(|(word, _)| *word == text);
     known
         .map(|(_, effort)| *effort)
         .ok_or_else(|| "has to be fast, default or max".into())
-}
-
-fn model_version(text: &str) -> Result<ModelVersion, Error> {
-    text.parse()
 }

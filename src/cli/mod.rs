@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod limits;
 mod logging;
+mod place;
 mod progress;
 mod terminal;
 
@@ -63,10 +64,18 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 /// Prints an error and returns the exit code that it means.
 fn report(error: &anyhow::Error) -> u8 {
+    if let Some(error) = error.downcast_ref::<clap::Error>() {
+        // A closed pipe is the reader's choice.
+        let _ = error.print();
+        return 2;
+    }
     let ours = error.downcast_ref::<Error>();
     // Our own errors name their cause themselves.
     let text = ours.map_or_else(|| format!("{error:#}"), Error::to_string);
     let _ = writeln!(io::stderr(), "error: {}", terminal::escape_line(&text));
+    if error.is::<place::Usage>() {
+        return 2;
+    }
     match ours {
         Some(Error::Config { .. }) => 2,
         Some(error) if error.kind() == ErrorKind::Corrupt => 3,

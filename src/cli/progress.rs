@@ -12,7 +12,7 @@ use crate::report::Monitor;
 #[derive(Default)]
 pub struct Bar(Mutex<Option<ProgressBar>>);
 
-const TEMPLATE: &str = "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+const TEMPLATE: &str = "{prefix} [{wide_bar}] {decimal_bytes} / {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
 
 impl Monitor for Bar {
     fn begin(&self, what: &str, bytes: u64) {
@@ -31,6 +31,13 @@ impl Monitor for Bar {
     fn advance(&self, bytes: u64) {
         if let Some(bar) = &*self.lock() {
             bar.inc(bytes);
+        }
+    }
+
+    fn skip(&self, bytes: u64) {
+        if let Some(bar) = &*self.lock() {
+            bar.inc(bytes);
+            bar.reset_eta();
         }
     }
 

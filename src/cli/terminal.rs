@@ -61,6 +61,14 @@ pub fn rate(count: u64, seconds: f64) -> String {
     format!("{rate:.2} GB/s")
 }
 
+/// Writes bytes in a number of seconds as MB/s (10^6 bytes a second), for networks.
+#[cfg(feature = "hub")]
+pub fn megabytes_per_second(count: u64, seconds: f64) -> String {
+    #[allow(clippy::cast_precision_loss)]
+    let rate = count as f64 / seconds.max(1e-9) / 1e6;
+    format!("{rate:.1} MB/s")
+}
+
 /// Lays out rows as a table: the first column to the left, the others to the right.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let cells =
@@ -127,6 +135,9 @@ mod tests {
         }
         assert_eq!(percent(1, 8), "12.5 %");
         assert_eq!(percent(0, 0), "0.0 %");
+        assert_eq!(rate(3_000_000_000, 2.0), "1.50 GB/s");
+        #[cfg(feature = "hub")]
+        assert_eq!(megabytes_per_second(3_000_000, 2.0), "1.5 MB/s");
     }
 
     #[test]

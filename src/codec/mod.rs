@@ -4,6 +4,7 @@
 //! one arm in [`select`], and one page in `docs/codecs/`.
 
 pub mod delta;
+pub mod lowrank;
 pub mod parts;
 pub mod planes;
 pub mod raw;
@@ -14,9 +15,12 @@ mod tests;
 mod workspace;
 pub mod zstd;
 
-use crate::dtype::DType;
+use std::sync::Arc;
 
-pub use select::{EncodeOptions, encode_chunk};
+use crate::dtype::DType;
+use crate::lowrank::Columns;
+
+pub use select::{EncodeOptions, encode_chunk, encode_predicted_chunk};
 pub use workspace::{Workspace, WorkspacePool};
 
 /// The number that names a codec in an object's chunk table.
@@ -65,6 +69,26 @@ pub enum Class {
     Delta,
 }
 
+/// An object's shared section, parsed.
+#[derive(Clone, Debug, Default)]
+pub enum Prepared {
+    /// The codec has none.
+    #[default]
+    Nothing,
+    /// Column factors of a prediction.
+    Factors(Arc<Columns>),
+}
+
+impl Prepared {
+    /// Bytes that it takes in memory.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Factors(columns) => columns.bytes(),
+        }
+    }
+}
+
 /// One way to code a chunk.
 pub trait Codec: Sync {
     /// The codec's number in object files.
@@ -105,16 +129,39 @@ pub trait Codec: Sync {
         out: &mut [u8],
         ws: &mut Workspace,
     ) -> Result<(), CodecError>;
+
+    /// Parses the shared section of an object, once for all its chunks; any bytes may be passed.
+    fn prepare(
+        &self,
+        _shared: &[u8],
+        _dtype: DType,
+        _row_len: u64,
+    ) -> Result<Prepared, CodecError> {
+        Ok(Prepared::Nothing)
+    }
+
+    /// As [`Self::decode`], with the shared section parsed before.
+    fn decode_prepared(
+        &self,
+        _prepared: &Prepared,
+        view: &ChunkView<'_>,
+        payload: &[u8],
+        out: &mut [u8],
+        ws: &mut Workspace,
+    ) -> Result<(), CodecError> {
+        self.decode(&[], view, payload, out, ws)
+    }
 }
 
 /// Every codec of the format; the ids are the rows' numbers in `docs/format.md`.
-pub static REGISTRY: [&dyn Codec; 7] = [
+pub static REGISTRY: [&dyn Codec; 8] = [
     &raw::Raw,
     &zstd::Zstd,
     &planes::Solo,
     &planes::BitX,
     &delta::Delta,
     &solo_rans::SoloRans,
+    &lowrank::LowRank,
     &parts::Parts,
 ];
 

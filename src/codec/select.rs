@@ -1,6 +1,7 @@
 //! Choosing a codec for a chunk.
 
 use super::delta::Delta;
+use super::lowrank::LowRank;
 use super::planes::{BitX, Solo};
 use super::raw::Raw;
 use super::solo_rans::SoloRans;
@@ -8,6 +9,7 @@ use super::workspace::keep_smaller;
 use super::zstd::Zstd;
 use super::{ChunkView, Codec, CodecId, Workspace};
 use crate::dtype::DType;
+use crate::lowrank::Fitted;
 use crate::rans;
 
 pub use crate::rans::Effort;
@@ -63,6 +65,18 @@ pub fn encode_chunk(
     ws: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> CodecId {
+    encode_predicted_chunk(options, view, None, raw, ws, out)
+}
+
+/// As [`encode_chunk`], with the factors that were found for the object, if any were.
+pub fn encode_predicted_chunk(
+    options: &EncodeOptions,
+    view: &ChunkView<'_>,
+    fitted: Option<&Fitted>,
+    raw: &[u8],
+    ws: &mut Workspace,
+    out: &mut Vec<u8>,
+) -> CodecId {
     let (delta, alone) = codecs(options.family, view.dtype);
     let whole = raw.len().is_multiple_of(view.dtype.size());
     let thorough = options.effort == Effort::Max;
@@ -75,7 +89,13 @@ pub fn encode_chunk(
         best: &Raw,
     };
     let based = whole && view.base.is_some_and(|base| base.len() == raw.len());
-    if based {
+    let fitted = fitted.filter(|_| based);
+    if let Some(fitted) = fitted {
+        search.attempt_with(&LowRank, |out| {
+            LowRank::encode_with(fitted, options, view, raw, ws, out);
+        });
+    }
+    if based && (thorough || fitted.is_none_or(Fitted::is_close)) {
         search.attempt(delta, ws);
     }
     if whole && (thorough || search.length() > raw.len() / 100 * 55) {
@@ -166,9 +186,15 @@ impl Search<'_> {
 
     /// Encodes with `codec` and keeps the result if it is smaller.
     fn attempt(&mut self, codec: &'static dyn Codec, ws: &mut Workspace) {
+        let (options, view, raw) = (self.options, self.view, self.raw);
+        self.attempt_with(codec, |out| codec.encode(options, view, raw, ws, out));
+    }
+
+    /// Keeps what `encode` appends, in the name of `codec`, if it is smaller.
+    fn attempt_with(&mut self, codec: &'static dyn Codec, encode: impl FnOnce(&mut Vec<u8>)) {
         let length = self.length();
         let encode = |out: &mut Vec<u8>| {
-            codec.encode(self.options, self.view, self.raw, ws, out);
+            encode(out);
             true
         };
         if keep_smaller(self.out, self.start, length, encode) < length {

@@ -125,10 +125,11 @@ fn ids_and_names() {
             (3, "bitx"),
             (4, "delta"),
             (5, "solo-rans"),
+            (6, "lowrank"),
             (7, "parts")
         ]
     );
-    assert!(find(CodecId(6)).is_none());
+    assert!(find(CodecId(8)).is_none());
 }
 
 #[test]

@@ -1,31 +1,25 @@
-//! Fetches one model, several files at once, into its place below the models' directory.
+//! Fetches one model into its place below the models' directory, or what an earlier run left out of it.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::collections::HashSet;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 
 use serde::Serialize;
 
 use super::client::{Client, Remote, RemoteFile};
 use super::error::HubError;
 use super::pattern;
-use super::retry::Failure;
+use super::transfer::{Transfer, put, sync_directory};
 use crate::error::Error;
-use crate::name::ModelId;
+use crate::name::{ModelId, RelPath};
 use crate::report::Monitor;
-
-/// Below the models' directory; no model can be called so.
-const STAGING: &str = ".downloads";
-const READ_BYTES: usize = 1 << 20;
+use crate::source::LeftOut;
 
 /// What to fetch, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Branch, tag or commit.
-    pub revision: String,
+    /// Branch, tag or commit; where there is none, `main`, or the commit of which a part is there already.
+    pub revision: Option<String>,
     /// Patterns of the files to fetch: all if there are none.
     pub include: Vec<String>,
     /// Patterns of files to leave out.
@@ -34,14 +28,10 @@ pub struct Options {
     pub files_at_once: usize,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            revision: "main".into(),
-            include: Vec::new(),
-            exclude: Vec::new(),
-            files_at_once: 4,
-        }
+impl Options {
+    /// Tells whether a file is to be fetched.
+    pub fn want(&self, path: &RelPath) -> bool {
+        pattern::wanted(path.as_str(), &self.include, &self.exclude)
     }
 }
 
@@ -60,7 +50,12 @@ pub struct Fetched {
     pub bytes_received: u64,
 }
 
-/// Fetches a model to `model_dir/org--name`, which must not be there.
+/// Returns where a model is fetched to, `model_dir/org--name`.
+pub fn place(model_dir: &Path, model: &ModelId) -> PathBuf {
+    model_dir.join(model.joined("--"))
+}
+
+/// Fetches a model to its [`place`], which must not be there. Files that the patterns leave out are noted.
 ///
 /// # Errors
 /// Nothing is at the model's place then; what was fetched is kept for the next attempt.
@@ -71,255 +66,108 @@ pub fn fetch(
     options: &Options,
     monitor: &dyn Monitor,
 ) -> Result<Fetched, HubError> {
-    let remote = client.list(model, &options.revision)?;
-    let wanted: Vec<_> = remote
-        .files
-        .iter()
-        .enumerate()
-        .filter(|(_, file)| is_wanted(file, options))
-        .collect();
+    let revision = options.revision.as_deref().unwrap_or("main");
+    let remote = client.list(model, revision)?;
+    let (wanted, others) = choose(&remote, |file| options.want(&file.path));
     if wanted.is_empty() {
         return Err(HubError::NoFiles);
     }
-    let job = Job::new(client, model, &remote, model_dir, monitor)?;
-    let bytes = wanted.iter().map(|(_, file)| file.size).sum();
-    monitor.begin(model.as_str(), bytes);
-    let result = job.fetch_all(&wanted, options.files_at_once);
+    let transfer = receive(client, model, &remote, &wanted, model_dir, options, monitor)?;
+    let note = LeftOut {
+        revision: revision.to_owned(),
+        commit: remote.commit.clone(),
+        files: others.iter().map(|(_, file)| file.path.clone()).collect(),
+    };
+    // Before the files, so that no incomplete model is ever without its note.
+    note.absent_from(&transfer.staging).save(model_dir, model)?;
+    let directory = place(model_dir, model);
+    fs::rename(&transfer.staging, &directory).map_err(Error::io("create", &directory))?;
+    sync_directory(model_dir)?;
+    Ok(finish(&transfer, &remote, &wanted, directory))
+}
+
+/// Fetches, of the files that `note` has, those that are wanted and not there, into the model's [`place`].
+///
+/// # Errors
+/// Fails where the revision asked for is not the commit that the other files are of. Files that came whole are kept.
+pub fn complete(
+    client: &Client,
+    model: &ModelId,
+    note: LeftOut,
+    model_dir: &Path,
+    options: &Options,
+    monitor: &dyn Monitor,
+) -> Result<Fetched, HubError> {
+    let revision = options.revision.as_deref().unwrap_or(&note.commit);
+    let remote = client.list(model, revision)?;
+    let directory = place(model_dir, model);
+    if remote.commit != note.commit {
+        return Err(HubError::OtherCommit {
+            revision: revision.to_owned(),
+            there: note.commit,
+            directory,
+        });
+    }
+    let missing = note.absent_from(&directory);
+    let names: HashSet<_> = missing.files.iter().collect();
+    let wants = |file: &RemoteFile| names.contains(&file.path) && options.want(&file.path);
+    let (wanted, _) = choose(&remote, wants);
+    let transfer = receive(client, model, &remote, &wanted, model_dir, options, monitor)?;
+    for (_, file) in &wanted {
+        put(
+            &file.path.under(&transfer.staging),
+            &file.path.under(&directory),
+        )?;
+    }
+    missing.absent_from(&directory).save(model_dir, model)?;
+    Ok(finish(&transfer, &remote, &wanted, directory))
+}
+
+type Numbered<'a> = Vec<(usize, &'a RemoteFile)>;
+
+/// Parts a listing's files, with their numbers in it.
+fn choose(remote: &Remote, wants: impl Fn(&RemoteFile) -> bool) -> (Numbered<'_>, Numbered<'_>) {
+    let files = remote.files.iter().enumerate();
+    files.partition(|(_, file)| wants(file))
+}
+
+fn receive<'a>(
+    client: &'a Client,
+    model: &'a ModelId,
+    remote: &'a Remote,
+    wanted: &[(usize, &RemoteFile)],
+    model_dir: &Path,
+    options: &Options,
+    monitor: &'a dyn Monitor,
+) -> Result<Transfer<'a>, HubError> {
+    let transfer = Transfer::new(client, model, remote, model_dir, monitor)?;
+    monitor.begin(model.as_str(), total(wanted));
+    let result = transfer.fetch_all(wanted, options.files_at_once);
     monitor.end();
-    result?;
-    let directory = model_dir.join(model.joined("--"));
-    job.finish(&directory)?;
-    let bytes_received = job
-        .received
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    Ok(Fetched {
+    if result.is_err() {
+        transfer.remove_empty();
+    }
+    result.map(|()| transfer)
+}
+
+fn finish(
+    transfer: &Transfer<'_>,
+    remote: &Remote,
+    wanted: &[(usize, &RemoteFile)],
+    directory: PathBuf,
+) -> Fetched {
+    transfer.clean_up();
+    Fetched {
         directory,
         commit: remote.commit.clone(),
         files: wanted.len(),
-        bytes,
-        bytes_received,
-    })
-}
-
-fn is_wanted(file: &RemoteFile, options: &Options) -> bool {
-    pattern::wanted(file.path.as_str(), &options.include, &options.exclude)
-}
-
-struct Job<'a> {
-    client: &'a Client,
-    model: &'a ModelId,
-    commit: &'a str,
-    monitor: &'a dyn Monitor,
-    /// Files that are whole, under their own names.
-    staging: PathBuf,
-    /// Files that are not.
-    parts: PathBuf,
-    received: Mutex<u64>,
-}
-
-impl<'a> Job<'a> {
-    fn new(
-        client: &'a Client,
-        model: &'a ModelId,
-        remote: &'a Remote,
-        model_dir: &Path,
-        monitor: &'a dyn Monitor,
-    ) -> Result<Self, HubError> {
-        let name = format!("{}@{}", model.joined("--"), remote.commit);
-        let staging = model_dir.join(STAGING).join(&name);
-        let parts = model_dir.join(STAGING).join(name + ".parts");
-        for directory in [&staging, &parts] {
-            fs::create_dir_all(directory).map_err(Error::io("create", directory))?;
-        }
-        Ok(Self {
-            client,
-            model,
-            commit: &remote.commit,
-            monitor,
-            staging,
-            parts,
-            received: Mutex::new(0),
-        })
-    }
-
-    /// Fetches files on several threads; the first error ends all.
-    fn fetch_all(&self, files: &[(usize, &RemoteFile)], at_once: usize) -> Result<(), HubError> {
-        let next = AtomicUsize::new(0);
-        let fault = Mutex::new(None);
-        thread::scope(|scope| {
-            for _ in 0..at_once.clamp(1, files.len().max(1)) {
-                scope.spawn(|| {
-                    while let Some((number, file)) = files.get(next.fetch_add(1, Ordering::Relaxed))
-                    {
-                        if let Err(error) = self.fetch_file(*number, file) {
-                            next.store(files.len(), Ordering::Relaxed);
-                            fault
-                                .lock()
-                                .unwrap_or_else(PoisonError::into_inner)
-                                .get_or_insert(error);
-                        }
-                    }
-                });
-            }
-        });
-        fault
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .map_or(Ok(()), Err)
-    }
-
-    /// Fetches a file until it is whole and right, then gives it its name.
-    fn fetch_file(&self, number: usize, file: &RemoteFile) -> Result<(), HubError> {
-        let path = file.path.under(&self.staging);
-        if path.metadata().is_ok_and(|found| found.len() == file.size) {
-            self.monitor.advance(file.size);
-            return Ok(());
-        }
-        let part = self.parts.join(format!(
-            "{number}-{}",
-            file.digest.as_ref().map_or("", |digest| digest.hex())
-        ));
-        let mut told = 0;
-        self.client.patience.retry(|| {
-            let mut output = open_part(&part, file.size)?;
-            self.fill(file, &part, &mut output, &mut told)?;
-            if let Err(failure) = check(file, &part, &mut output) {
-                // The next attempt begins anew.
-                output
-                    .set_len(0)
-                    .map_err(Error::io("truncate", &part))
-                    .map_err(Failure::lasting)?;
-                return Err(failure);
-            }
-            output
-                .sync_all()
-                .map_err(Error::io("write", &part))
-                .map_err(Failure::lasting)
-        })?;
-        let parent = path.parent().unwrap_or(&self.staging);
-        fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-        fs::rename(&part, &path).map_err(Error::io("rename", &part))?;
-        Ok(sync_directory(parent)?)
-    }
-
-    /// Receives what the part lacks; `told` is how much of it the monitor knows of.
-    fn fill(
-        &self,
-        file: &RemoteFile,
-        part: &Path,
-        output: &mut File,
-        told: &mut u64,
-    ) -> Result<(), Failure> {
-        let broken = |error: &dyn std::fmt::Display| {
-            Failure::passing(self.client.unreachable(&error.to_string()))
-        };
-        let local = |error| Failure::lasting(Error::io("write", part)(error));
-        let have = output.seek(SeekFrom::End(0)).map_err(local)?;
-        self.tell(have, told);
-        if have == file.size {
-            return Ok(());
-        }
-        let (start, body) = self
-            .client
-            .open(self.model, self.commit, &file.path, have)?;
-        output
-            .set_len(start)
-            .and_then(|()| output.seek(SeekFrom::Start(start)))
-            .map_err(local)?;
-        // One byte more than is wanted shows that the file is another.
-        let mut body = body.take((file.size - start).saturating_add(1));
-        let mut buffer = vec![0; READ_BYTES];
-        let mut position = start;
-        loop {
-            let piece = match body.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(count) => buffer.get(..count).unwrap_or_default(),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    return Err(Failure {
-                        progress: position > have,
-                        ..broken(&error)
-                    });
-                }
-            };
-            output.write_all(piece).map_err(local)?;
-            position += piece.len() as u64;
-            *self.received.lock().unwrap_or_else(PoisonError::into_inner) += piece.len() as u64;
-            self.tell(position.min(file.size), told);
-        }
-        if position < file.size {
-            return Err(Failure {
-                progress: position > have,
-                ..broken(&"the connection ended too early")
-            });
-        }
-        Ok(())
-    }
-
-    fn tell(&self, position: u64, told: &mut u64) {
-        self.monitor.advance(position.saturating_sub(*told));
-        *told = position.max(*told);
-    }
-
-    /// Puts the whole model in its place.
-    fn finish(&self, directory: &Path) -> Result<(), HubError> {
-        fs::rename(&self.staging, directory).map_err(Error::io("create", directory))?;
-        if let Some(parent) = directory.parent() {
-            sync_directory(parent)?;
-        }
-        // Left-overs do no harm: parts that patterns of this run let out, and other models'.
-        let _ = fs::remove_dir_all(&self.parts);
-        if let Some(parent) = self.parts.parent() {
-            let _ = fs::remove_dir(parent);
-        }
-        Ok(())
+        bytes: total(wanted),
+        bytes_received: transfer.bytes_received(),
     }
 }
 
-/// Opens what there is of a file; if that is too long, it is another's.
-fn open_part(path: &Path, size: u64) -> Result<File, Failure> {
-    let open = || {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        if file.metadata()?.len() > size {
-            file.set_len(0)?;
-        }
-        Ok(file)
-    };
-    open()
-        .map_err(Error::io("open", path))
-        .map_err(Failure::lasting)
-}
-
-/// Compares a file's size and digest with what the hub said.
-fn check(file: &RemoteFile, part: &Path, output: &mut File) -> Result<(), Failure> {
-    let damaged = |what| {
-        Failure::passing(HubError::Damaged {
-            path: file.path.to_string(),
-            what,
-        })
-    };
-    let local = |error| Failure::lasting(Error::io("read", part)(error));
-    if output.metadata().map_err(local)?.len() != file.size {
-        return Err(damaged("size"));
-    }
-    output.rewind().map_err(local)?;
-    match &file.digest {
-        Some(digest) if !digest.fits(output, file.size).map_err(local)? => {
-            Err(damaged(digest.name()))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Makes the names in a directory durable.
-fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(Error::io("write", path))
+/// The sum of what the hub says; it may say anything.
+fn total(files: &[(usize, &RemoteFile)]) -> u64 {
+    let sizes = files.iter().map(|(_, file)| file.size);
+    sizes.fold(0, u64::saturating_add)
 }

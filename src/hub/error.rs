@@ -1,5 +1,7 @@
 //! `HubError`: why a model could not be fetched, in words that say what to do.
 
+use std::path::PathBuf;
+
 use crate::error::Error;
 
 /// Why a model could not be fetched. The messages do not name the model; the caller does.
@@ -29,6 +31,29 @@ pub enum HubError {
         endpoint: String,
         /// What the connection said.
         reason: String,
+    },
+    /// A file's bytes ended too early, again and again.
+    #[error(
+        "{path}: the connection broke again and again ({reason}): run it again later; what came is kept"
+    )]
+    Broken {
+        /// The file's path in the model.
+        path: String,
+        /// What the connection said.
+        reason: String,
+    },
+    /// Another process fetches the same commit of the model into the same directory.
+    #[error("another process is fetching it into the same directory: wait until that is done")]
+    Busy,
+    /// Files of one commit are there, and those of another are asked for.
+    #[error("{} has files of commit {there}, and {revision} is another: ask for --revision {there}, or delete it to fetch {revision}", directory.display())]
+    OtherCommit {
+        /// The commit of the files that are there.
+        there: String,
+        /// What was asked for.
+        revision: String,
+        /// The model's directory.
+        directory: PathBuf,
     },
     /// The hub limits the number of requests.
     #[error("the hub answers that there were too many requests: try again later, or set HF_TOKEN")]

@@ -48,6 +48,10 @@ pub struct Options {
     pub accept_missing: bool,
     /// Models that may be absent without that being a failure, such as bases that nobody listed.
     pub optional: HashSet<ModelId>,
+    /// Whether the files of a model that the store has may be gone in part: a run that deletes them was stopped.
+    pub may_be_deleted: bool,
+    /// Whether to wait while another process writes to the store, instead of failing.
+    pub wait: bool,
     /// The disk that the store lies on.
     pub disk: Arc<dyn Disk>,
 }
@@ -60,6 +64,8 @@ impl Default for Options {
             encode: EncodeOptions::default(),
             accept_missing: false,
             optional: HashSet::new(),
+            may_be_deleted: false,
+            wait: false,
             disk: Arc::new(LocalDisk),
         }
     }
@@ -80,12 +86,50 @@ pub fn run(
     options: &Options,
     monitor: &dyn Monitor,
 ) -> Result<IngestReport> {
+    let located = jobs.iter().map(|job| locate(model_dir, &job.model));
+    run_located(
+        jobs,
+        located.collect(),
+        model_dir,
+        store_dir,
+        options,
+        monitor,
+    )
+}
+
+/// Stores the model in `directory`, wherever that is.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn add(
+    job: &Job,
+    directory: ModelDir,
+    store_dir: &Path,
+    options: &Options,
+    monitor: &dyn Monitor,
+) -> Result<IngestReport> {
+    let root = directory.root().to_path_buf();
+    let jobs = std::slice::from_ref(job);
+    run_located(
+        jobs,
+        vec![Ok(Some(directory))],
+        &root,
+        store_dir,
+        options,
+        monitor,
+    )
+}
+
+fn run_located(
+    jobs: &[Job],
+    located: Vec<Result<Option<ModelDir>>>,
+    model_dir: &Path,
+    store_dir: &Path,
+    options: &Options,
+    monitor: &dyn Monitor,
+) -> Result<IngestReport> {
     let start = Instant::now();
-    let located: Vec<_> = jobs
-        .iter()
-        .map(|job| locate(model_dir, &job.model))
-        .collect();
-    let writer = StoreWriter::open_on(options.disk.clone(), store_dir)?;
+    let writer = StoreWriter::open_with(options.disk.clone(), store_dir, options.wait)?;
     let pool = threads::pool(options.threads, store_dir)?;
     let clashes = find_clashes(jobs, &located);
     let depended = writer
@@ -206,6 +250,15 @@ impl Run<'_> {
         report.bytes = manifest.bytes;
         Ok(())
     }
+}
+
+/// Finds the models of a batch that [`run`] would refuse, and why: ids that cannot be told apart.
+pub fn clashes(jobs: &[Job], model_dir: &Path) -> HashMap<ModelId, String> {
+    let located: Vec<_> = jobs
+        .iter()
+        .map(|job| locate(model_dir, &job.model))
+        .collect();
+    find_clashes(jobs, &located)
 }
 
 /// Finds ids that cannot be told apart: two for one directory, or two that differ only in case.

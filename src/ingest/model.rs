@@ -12,6 +12,7 @@ use super::{Job, Run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::name::ModelId;
+use crate::object_factors::Preparation;
 use crate::object_writer::{Base, NewObject};
 use crate::pairing::{BaseTensors, card, owners};
 use crate::report::{ModelReport, Status};
@@ -26,13 +27,19 @@ pub fn ingest(
     directory: &ModelDir,
     report: &mut ModelReport,
 ) -> Result<()> {
-    check_case(run.writer.store(), &job.model)?;
+    run.writer.store().check_case(&job.model)?;
     let listing = directory.scan()?;
     report.warnings.extend(listing.warnings.iter().cloned());
     report.files = listing.files.len();
     report.bytes = listing.files.iter().map(|file| file.size).sum();
     let existing = existing(run.writer.store(), &job.model, report)?;
     if let Some(manifest) = &existing {
+        let gone = listing.files.is_empty() && !manifest.files.is_empty();
+        if gone || run.options.may_be_deleted && is_rest(manifest, &listing)? {
+            report.status = Status::AlreadyStored;
+            report.version = Some(manifest.version);
+            return Ok(());
+        }
         check_missing(run, manifest, &listing)?;
         if is_untouched(run.writer.store(), manifest, &listing) {
             report.status = Status::AlreadyStored;
@@ -117,22 +124,22 @@ fn next_version(store: &Store, id: &ModelId) -> Result<u32> {
     })
 }
 
-/// On some file systems `A/b` and `a/b` are one directory, so the store never holds both.
-fn check_case(store: &Store, id: &ModelId) -> Result<()> {
-    let clash = store
-        .models()?
-        .into_iter()
-        .find(|model| model.id != *id && model.id.as_str().eq_ignore_ascii_case(id.as_str()));
-    match clash {
-        None => Ok(()),
-        Some(other) => Err(Error::Name {
-            name: id.to_string(),
-            reason: format!(
-                "it differs only in case from {}, which is in the store",
-                other.id
-            ),
-        }),
+/// Tells whether the directory holds some of a version's files, and nothing else.
+fn is_rest(manifest: &Manifest, listing: &Listing) -> Result<bool> {
+    if listing.files.len() >= manifest.files.len() {
+        return Ok(false);
     }
+    for file in &listing.files {
+        let mut entries = manifest.files.iter();
+        let same = |entry: &&FileEntry| entry.path == file.path && entry.size == file.size;
+        let Some(entry) = entries.find(same) else {
+            return Ok(false);
+        };
+        if file.open()?.hash()? != entry.blake3 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn check_missing(run: &Run<'_>, manifest: &Manifest, listing: &Listing) -> Result<()> {
@@ -428,6 +435,8 @@ pub fn new_object(span: &HashedSpan, base: Option<Base>) -> NewObject {
         row_len: span.span.row_len,
         raw_len: span.span.length,
         base,
+        set_rows: span.span.matrix_rows(),
+        preparation: Preparation::default(),
     }
 }
 

@@ -106,6 +106,10 @@ impl Work {
         options: &EncodeOptions,
         damaged: &AtomicBool,
     ) -> Result<Done> {
+        let objects = self.objects.par_iter().zip(&self.chunks);
+        objects
+            .filter(|(_, chunks)| chunks.start == 0)
+            .try_for_each(|(planned, _)| planned.prepare(&batch.arena, reader, options))?;
         let tasks: Vec<_> = self
             .objects
             .iter()
@@ -125,6 +129,11 @@ impl Work {
             encoded.by_ref().take(count).collect()
         });
         let encoded = per_object.collect();
+        for (planned, chunks) in self.objects.iter().zip(&self.chunks) {
+            if chunks.end == planned.object.chunk_count() {
+                planned.object.preparation.release();
+            }
+        }
         Ok(Done {
             work: self,
             encoded,
@@ -133,6 +142,20 @@ impl Work {
 }
 
 impl Planned {
+    /// Looks for factors before the first chunk is encoded.
+    fn prepare(&self, arena: &[u8], reader: &ObjectReader, options: &EncodeOptions) -> Result<()> {
+        let read = |offset: u64, out: &mut [u8]| match &self.source {
+            Source::Arena(range) => {
+                let start = range.start + usize::try_from(offset).unwrap_or(usize::MAX);
+                let raw = arena.get(start..start + out.len()).unwrap_or_default();
+                out.copy_from_slice(raw);
+                Ok(())
+            }
+            Source::File { file, start } => file.read_exact_at(start + offset, out),
+        };
+        self.object.prepare(reader, options, &read, false)
+    }
+
     fn encode(
         &self,
         index: u64,

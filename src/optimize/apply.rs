@@ -197,6 +197,7 @@ impl Run<'_> {
 
     fn job(&self) -> Job<'_> {
         Job {
+            set_rows: HashMap::new(),
             pool: &self.pool,
             reader: &self.reader,
             options: recode::Options {
@@ -268,6 +269,7 @@ impl Run<'_> {
         let old = self.reader.open(&change.name)?;
         let object = self.new_object(&old, change.base.as_ref())?;
         let job = Job {
+            set_rows: HashMap::new(),
             pool: &self.pool,
             reader: &self.reader,
             options: recode::Options {

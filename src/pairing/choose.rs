@@ -4,6 +4,7 @@ use super::{Align, Candidate, Catalog, MAX_PLANNED_DEPTH, Why};
 use crate::codec::EncodeOptions;
 use crate::error::Result;
 use crate::hash::Hash;
+use crate::object_factors::Preparation;
 use crate::object_reader::ObjectReader;
 use crate::object_writer::{Base, NewObject};
 use crate::sketch::{SCALE, Sketch, solo_bits};
@@ -105,6 +106,7 @@ impl Chooser<'_> {
             let based = NewObject {
                 base: Some(self.catalog.open(self.reader, target, candidate)?),
                 digest: object.digest.clone(),
+                preparation: Preparation::default(),
                 ..*object
             };
             let encoded = based.encode(self.reader, self.encode, offset, &raw)?;

@@ -5,15 +5,19 @@ use super::fit::{self, Scales};
 use super::kernel::{Isa, Link, RunScales};
 use super::model::{BinMap, Merged, merge};
 use super::parts::Parts;
+use super::phased::Phased;
 use super::table::Counts;
 use super::token::{CLASSES, TOKENS};
-use super::{Grid, Scratch, side};
+use super::{Grid, Scratch, flags, side};
 
 /// Least rows and columns for which scales are tried.
 const LEAST_SIDE: usize = 16;
 
 /// Least elements for which scales are tried.
 const LEAST_ELEMENTS: usize = 4096;
+
+/// Most elements for which scales are tried: a chunk of the format. Sums over a row of twice as many still fit.
+const MOST_ELEMENTS: usize = 1 << 20;
 
 /// Sweeps over differences; more of them gain nothing. Words alone are linear in their scales and need one.
 const SWEEPS: u32 = 2;
@@ -24,6 +28,20 @@ pub(super) enum Choice {
     Plain(Merged<CLASSES>),
     /// By class, row and column: the scales, the contexts of their bins, and the scales as they are written.
     Scaled(Scales, Merged<64>, Vec<u8>),
+    /// By class or scales, and by phase.
+    Phased(Phased),
+}
+
+impl Choice {
+    /// What the payload's kind says of it.
+    pub(super) fn flags(&self) -> u8 {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Scaled(..) => flags::SCALED,
+            Self::Phased(Phased { scales: None, .. }) => flags::PHASED,
+            Self::Phased(_) => flags::PHASED | flags::SCALED,
+        }
+    }
 }
 
 /// Chooses the contexts of the chunk whose parts are in `scratch`; `classes` tells whether it has a base.
@@ -36,12 +54,7 @@ pub(super) fn choose(
     scratch: &mut Scratch,
 ) -> Choice {
     let elements = scratch.parts.tokens.len();
-    let rows = grid.rows(elements);
-    if effort == Effort::Fast
-        || rows < LEAST_SIDE
-        || grid.row_len < LEAST_SIDE
-        || elements < LEAST_ELEMENTS
-    {
+    if effort == Effort::Fast || !is_scalable(grid, elements) {
         return Choice::Plain(plain(effort, &mut scratch.parts, false));
     }
     let (scales, scaled, side) = scaled(isa, effort, grid, link, classes, scratch);
@@ -55,8 +68,15 @@ pub(super) fn choose(
     }
 }
 
+/// Tells whether rows and columns are so many that scales are tried.
+pub(super) fn is_scalable(grid: Grid, elements: usize) -> bool {
+    grid.rows(elements) >= LEAST_SIDE
+        && grid.row_len >= LEAST_SIDE
+        && (LEAST_ELEMENTS..=MOST_ELEMENTS).contains(&elements)
+}
+
 /// Bits of the scales and of the longer bin map, in units of 2^-16.
-fn side_cost(side: &[u8], classes: bool) -> u64 {
+pub(super) fn side_cost(side: &[u8], classes: bool) -> u64 {
     let class_scales = if classes { CLASSES } else { 0 };
     ((side.len() + class_scales + 4) as u64 * 8) << 16
 }
@@ -97,14 +117,8 @@ fn scaled(
     classes: bool,
     scratch: &mut Scratch,
 ) -> (Scales, Merged<64>, Vec<u8>) {
+    let scales = fit_scales(isa, grid, link, classes, scratch);
     let parts = &mut scratch.parts;
-    let class = if classes {
-        fit::fit_classes(parts, link)
-    } else {
-        [64; CLASSES]
-    };
-    let sweeps = if classes { SWEEPS } else { 1 };
-    let scales = fit::fit(isa, parts, grid, link, class, sweeps);
     let bins = BinMap(std::array::from_fn(|bin| bin as u8));
     scratch.ctx.resize(parts.tokens.len(), 0);
     contexts(isa, grid, &scales, &parts.classes, &bins, &mut scratch.ctx);
@@ -118,6 +132,24 @@ fn scaled(
     let mut side = Vec::new();
     side::write([&scales.rows, &scales.columns], &mut side);
     (scales, merged, side)
+}
+
+/// Fits the scales of the chunk whose parts are in `scratch`.
+pub(super) fn fit_scales(
+    isa: Isa,
+    grid: Grid,
+    link: &Link,
+    classes: bool,
+    scratch: &Scratch,
+) -> Scales {
+    let parts = &scratch.parts;
+    let class = if classes {
+        fit::fit_classes(parts, link)
+    } else {
+        [64; CLASSES]
+    };
+    let sweeps = if classes { SWEEPS } else { 1 };
+    fit::fit(isa, parts, grid, link, class, sweeps)
 }
 
 /// Counts tokens by bin.

@@ -4,6 +4,7 @@ use super::bits::BitReader;
 use super::fit::Scales;
 use super::kernel::{Coder, Isa, Relation, RunScales, Word, group_bytes};
 use super::model::BinMap;
+use super::phased::{self, CELLS, Predict};
 use super::side::{self, read_states};
 use super::table;
 use super::token::{CLASSES, Format, TokenMap};
@@ -16,12 +17,38 @@ const BLOCK: usize = 4096;
 enum Contexts {
     Plain([u8; CLASSES]),
     Scaled(Box<Scales>, [u8; 64]),
+    /// By class or scales, and by phase.
+    Phased(Option<Box<Scales>>, Box<[u8; CELLS]>),
 }
 
 /// Decodes `payload` into `out`; any bytes may be passed.
 pub fn decode(
     isa: Isa,
     chunk: &Chunk<'_>,
+    payload: &[u8],
+    out: &mut [u8],
+    scratch: &mut Scratch,
+) -> Result<(), Bad> {
+    decode_with(isa, chunk, None, payload, out, scratch)
+}
+
+/// Decodes `payload`, whose elements `predict` foretells from the chunk's base, into `out`; any bytes may be passed.
+pub fn decode_predicted(
+    isa: Isa,
+    chunk: &Chunk<'_>,
+    predict: &dyn Predict,
+    payload: &[u8],
+    out: &mut [u8],
+    scratch: &mut Scratch,
+) -> Result<(), Bad> {
+    chunk.base.ok_or(Bad::Base)?;
+    decode_with(isa, chunk, Some(predict), payload, out, scratch)
+}
+
+fn decode_with(
+    isa: Isa,
+    chunk: &Chunk<'_>,
+    predict: Option<&dyn Predict>,
     payload: &[u8],
     out: &mut [u8],
     scratch: &mut Scratch,
@@ -34,7 +61,14 @@ pub fn decode(
         return Err(Bad::Base);
     }
     if kind == flags::EQUAL {
-        out.copy_from_slice(chunk.base.ok_or(Bad::Base)?);
+        let base = chunk.base.ok_or(Bad::Base)?;
+        match predict {
+            None => out.copy_from_slice(base),
+            Some(predict) => {
+                scratch.hints.resize(out.len() / chunk.dtype.size(), 0);
+                predict.predict(0, base, out, &mut scratch.hints);
+            }
+        }
         return if rest.is_empty() {
             Ok(())
         } else {
@@ -49,6 +83,7 @@ pub fn decode(
     let stream = Stream::parse(
         format,
         chunk,
+        predict,
         kind,
         rest,
         out.len() / size,
@@ -95,6 +130,7 @@ fn copy(from: &[u8], to: &mut [u8]) -> Result<(), Bad> {
 
 /// A parsed payload.
 struct Stream<'a> {
+    predict: Option<&'a dyn Predict>,
     format: Format,
     grid: Grid,
     top: u32,
@@ -109,25 +145,39 @@ impl<'a> Stream<'a> {
     fn parse(
         format: Format,
         chunk: &Chunk<'_>,
+        predict: Option<&'a dyn Predict>,
         kind: u8,
         rest: &'a [u8],
         elements: usize,
         decoder: &mut Vec<u32>,
     ) -> Result<Self, Bad> {
         let delta = chunk.base.is_some();
-        let known =
-            flags::CODED | flags::SCALED | flags::FINE_TABLE | if delta { flags::FINE } else { 0 };
+        let known = flags::CODED
+            | flags::SCALED
+            | flags::FINE_TABLE
+            | if delta { flags::FINE } else { 0 }
+            | if predict.is_some() && format.bits == 16 {
+                flags::PHASED
+            } else {
+                0
+            };
         if kind & flags::CODED == 0 || kind & !known != 0 {
             return Err(Bad::Malformed("kind"));
         }
         let (window, mut rest) = rest.split_first_chunk().ok_or(Bad::Truncated)?;
         let window = u16::from_le_bytes(*window);
+        let last = if delta {
+            u64::from(format.top_exponent())
+        } else {
+            TokenMap::last_window(format)
+        };
+        if u64::from(window) > last {
+            return Err(Bad::Malformed("window"));
+        }
         let map = if delta {
             TokenMap::delta(format, kind & flags::FINE != 0)
-        } else if u64::from(window) <= TokenMap::last_window(format) {
-            TokenMap::solo(format, u64::from(window))
         } else {
-            return Err(Bad::Malformed("window"));
+            TokenMap::solo(format, u64::from(window))
         };
         let grid = chunk.grid(elements);
         let scales = if kind & flags::SCALED == 0 {
@@ -137,6 +187,10 @@ impl<'a> Stream<'a> {
         };
         let mut reader = BitReader::new(rest);
         let (contexts, count) = match scales {
+            scales if kind & flags::PHASED != 0 => {
+                let (map, count) = phased::read_map(&mut reader)?;
+                (Contexts::Phased(scales.map(Box::new), Box::new(map)), count)
+            }
             Some(scales) => {
                 let bins = BinMap::<64>::read(&mut reader)?;
                 (Contexts::Scaled(Box::new(scales), bins.0), bins.contexts())
@@ -172,6 +226,7 @@ impl<'a> Stream<'a> {
         };
         let top = u32::from(window);
         Ok(Self {
+            predict,
             format,
             grid,
             top,
@@ -203,12 +258,23 @@ impl<'a> Stream<'a> {
             planes: self.format.planes(),
         };
         let mut words = Words::new(self.words);
+        let block = if self.predict.is_some() { BLOCK } else { 0 };
+        let (mut predicted, mut hints) = (vec![0; block * size], vec![0; block]);
         for (number, out) in out.chunks_mut(BLOCK * size).enumerate() {
             let elements = out.len() / size;
             let start = number * BLOCK;
             let base = base
                 .and_then(|base| base.get(start * size..))
                 .and_then(|base| base.get(..out.len()));
+            let predicted = predicted.get_mut(..out.len()).unwrap_or_default();
+            let hints = hints.get_mut(..elements).unwrap_or_default();
+            let base = match (self.predict, base) {
+                (Some(predict), Some(base)) => {
+                    predict.predict(start, base, predicted, hints);
+                    Some(&*predicted)
+                }
+                _ => base,
+            };
             let ctx = ctx.get_mut(..elements).ok_or(Bad::Truncated)?;
             let codes = codes.get_mut(..elements).ok_or(Bad::Truncated)?;
             contexts(
@@ -221,9 +287,15 @@ impl<'a> Stream<'a> {
                 start,
                 ctx,
             );
-            words.decode(isa, &coder, &mut self.states[..lanes], ctx, codes)?;
+            if let Contexts::Phased(_, map) = &self.contexts {
+                isa.phase_contexts(map, hints, ctx);
+            }
             let relation = base.map_or(Relation::Solo, Relation::Delta);
-            isa.apply(relation, self.format.bits, codes, out);
+            let states = &mut self.states[..lanes];
+            words.decode(isa, &coder, states, ctx, relation, codes, out)?;
+            if let (Contexts::Phased(..), Some(predicted)) = (&self.contexts, base) {
+                isa.reflect(predicted, hints, out);
+            }
         }
         if !words.is_done() || self.states.iter().any(|&x| x != LOW) {
             return Err(Bad::Malformed("words"));
@@ -270,21 +342,28 @@ fn contexts(
     }
     match contexts {
         Contexts::Plain(map) => isa.plain_contexts(map, out),
-        Contexts::Scaled(scales, map) => {
-            let mut classes = [0u8; BLOCK];
-            let classes = &mut classes[..out.len()];
-            classes.copy_from_slice(out);
-            for (from, to, row, column) in grid.runs(start, start + out.len()) {
-                let columns = &scales.columns[column..column + (to - from)];
-                let run = RunScales {
-                    class: &scales.class,
-                    columns,
-                    row: scales.rows[row],
-                };
-                let here = from - start..to - start;
-                isa.scaled_contexts(&classes[here.clone()], &run, map, &mut out[here]);
-            }
+        Contexts::Phased(None, _) => isa.plain_contexts(&phased::class_cells(), out),
+        Contexts::Phased(Some(scales), _) => {
+            scaled(isa, grid, scales, &phased::scale_cells().0, start, out);
         }
+        Contexts::Scaled(scales, map) => scaled(isa, grid, scales, map, start, out),
+    }
+}
+
+/// Replaces the classes of the elements from `start` on by what `map` has for their scales.
+fn scaled(isa: Isa, grid: Grid, scales: &Scales, map: &[u8; 64], start: usize, out: &mut [u8]) {
+    let mut classes = [0u8; BLOCK];
+    let classes = &mut classes[..out.len()];
+    classes.copy_from_slice(out);
+    for (from, to, row, column) in grid.runs(start, start + out.len()) {
+        let columns = &scales.columns[column..column + (to - from)];
+        let run = RunScales {
+            class: &scales.class,
+            columns,
+            row: scales.rows[row],
+        };
+        let here = from - start..to - start;
+        isa.scaled_contexts(&classes[here.clone()], &run, map, &mut out[here]);
     }
 }
 
@@ -310,30 +389,35 @@ impl<'a> Words<'a> {
         }
     }
 
+    /// Decodes a block to `out`; `codes` is scratch.
+    #[allow(clippy::too_many_arguments)]
     fn decode<W: Word>(
         &mut self,
         isa: Isa,
         coder: &Coder<'_>,
         states: &mut [u32],
         ctx: &[u8],
+        relation: Relation<'_>,
         codes: &mut [W],
+        out: &mut [u8],
     ) -> Result<(), Bad> {
         let mut done = 0;
+        let at = &mut self.position;
         if self.in_tail.is_none() {
-            done = isa.decode(coder, states, self.bytes, &mut self.position, ctx, codes);
+            done = isa.decode(coder, states, self.bytes, at, ctx, relation, codes, out);
             if done == codes.len() {
                 return Ok(());
             }
-            let left = self.bytes.get(self.position..).ok_or(Bad::Truncated)?;
-            self.tail
-                .get_mut(..left.len())
-                .ok_or(Bad::Truncated)?
-                .copy_from_slice(left);
+            let left = self.bytes.get(*at..).ok_or(Bad::Truncated)?;
+            let tail = self.tail.get_mut(..left.len()).ok_or(Bad::Truncated)?;
+            tail.copy_from_slice(left);
             self.in_tail = Some(left.len());
-            self.position = 0;
+            *at = 0;
         }
-        let (ctx, codes) = (&ctx[done..], &mut codes[done..]);
-        let more = isa.decode(coder, states, &self.tail, &mut self.position, ctx, codes);
+        let start = done * (out.len() / codes.len().max(1));
+        let (ctx, relation) = (&ctx[done..], relation.after(start));
+        let (codes, out) = (&mut codes[done..], &mut out[start..]);
+        let more = isa.decode(coder, states, &self.tail, at, ctx, relation, codes, out);
         if more == codes.len() {
             Ok(())
         } else {

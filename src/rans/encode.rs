@@ -1,10 +1,13 @@
 //! Encodes a chunk: cuts it into parts, has contexts chosen, writes tables and words.
 
+use std::mem::take;
+
 use super::bits::BitWriter;
 use super::choose::{Choice, choose, contexts};
 use super::fit;
 use super::kernel::{Coder, Isa, Link, Relation};
 use super::parts::{self, cut};
+use super::phased::{self, Predict};
 use super::table::{self, Counts};
 use super::token::{Format, TokenMap};
 use super::{Chunk, LOW, Scratch, flags, lanes_of};
@@ -64,7 +67,7 @@ pub fn encode(
             true
         }
         Some(format) if raw.len().is_multiple_of(format.bytes()) && chunk.fits(raw.len()) => {
-            encode_elements(isa, effort, format, chunk, raw, scratch, out);
+            encode_elements(isa, effort, format, chunk, None, raw, scratch, out);
             out.len() - start <= raw.len()
         }
         _ => false,
@@ -76,11 +79,61 @@ pub fn encode(
     }
 }
 
+/// Appends the payload of `raw`, whose elements `predict` foretells from the chunk's base, to `out`.
+///
+/// As [`encode`] otherwise; a chunk without a base is stored as it is.
+pub fn encode_predicted(
+    isa: Isa,
+    effort: Effort,
+    chunk: &Chunk<'_>,
+    predict: &dyn Predict,
+    raw: &[u8],
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) {
+    let start = out.len();
+    let format = Format::of(chunk.dtype).filter(|format| raw.len().is_multiple_of(format.bytes()));
+    if let (Some(format), Some(base), true) = (format, chunk.base, chunk.fits(raw.len())) {
+        let (mut predicted, mut hints, mut reflected) = (
+            take(&mut scratch.predicted),
+            take(&mut scratch.hints),
+            take(&mut scratch.reflected),
+        );
+        predicted.resize(raw.len(), 0);
+        hints.resize(raw.len() / format.bytes(), 0);
+        predict.predict(0, base, &mut predicted, &mut hints);
+        reflected.clear();
+        reflected.extend_from_slice(raw);
+        if predicted == raw {
+            out.push(flags::EQUAL);
+        } else {
+            let phased = format.bits == 16;
+            if phased {
+                isa.reflect(&predicted, &hints, &mut reflected);
+            }
+            let chunk = Chunk {
+                base: Some(&predicted),
+                ..*chunk
+            };
+            let hints = phased.then_some(hints.as_slice());
+            encode_elements(isa, effort, format, &chunk, hints, &reflected, scratch, out);
+        }
+        (scratch.predicted, scratch.hints, scratch.reflected) = (predicted, hints, reflected);
+    }
+    if out.len() == start || out.len() - start > raw.len() {
+        out.truncate(start);
+        out.push(flags::STORED);
+        out.extend_from_slice(raw);
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
 fn encode_elements(
     isa: Isa,
     effort: Effort,
     format: Format,
     chunk: &Chunk<'_>,
+    hints: Option<&[u8]>,
     raw: &[u8],
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
@@ -90,13 +143,13 @@ fn encode_elements(
         None => plan_solo(isa, format, raw, scratch),
     };
     let grid = chunk.grid(raw.len() / format.bytes());
-    let choice = choose(isa, effort, grid, &plan.link, plan.classes, scratch);
-    let mut flags = flags::CODED | plan.flags;
-    flags |= if matches!(choice, Choice::Scaled(..)) {
-        flags::SCALED
-    } else {
-        0
+    let choice = match hints {
+        Some(hints) => Choice::Phased(phased::choose(
+            isa, effort, grid, &plan.link, hints, scratch,
+        )),
+        None => choose(isa, effort, grid, &plan.link, plan.classes, scratch),
     };
+    let mut flags = flags::CODED | plan.flags | choice.flags();
     flags |= if effort.table_bits() == 12 {
         flags::FINE_TABLE
     } else {
@@ -132,6 +185,15 @@ fn encode_elements(
                 &mut scratch.ctx,
             );
             merged.counts
+        }
+        Choice::Phased(phased) => {
+            if let Some((scales, side)) = &phased.scales {
+                out.extend(scales.class.iter().map(|&scale| scale as u8));
+                out.extend_from_slice(side);
+            }
+            writer = BitWriter::new(out);
+            phased::write_map(&phased.map, &mut writer);
+            phased.counts
         }
     };
     write_tables(

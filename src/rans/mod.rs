@@ -22,19 +22,23 @@ mod choose;
 mod decode;
 mod encode;
 mod fit;
+mod integers;
 mod kernel;
 pub(crate) mod log2;
 mod model;
 mod parts;
+mod phased;
 mod side;
 mod table;
 #[cfg(test)]
 mod tests;
 mod token;
 
-pub use decode::decode;
-pub use encode::{Effort, encode};
+pub use decode::{decode, decode_predicted};
+pub use encode::{Effort, encode, encode_predicted};
+pub use integers::{MOST_KINDS, Run, read_integers, write_integers};
 pub use kernel::Isa;
+pub use phased::{Predict, estimate_predicted};
 
 use crate::dtype::DType;
 
@@ -103,7 +107,7 @@ struct Grid {
 impl Grid {
     /// Rows that `elements` elements touch.
     fn rows(&self, elements: usize) -> usize {
-        (self.column + elements).div_ceil(self.row_len)
+        self.column.saturating_add(elements).div_ceil(self.row_len)
     }
 
     /// The runs of elements within one row each that cover `from..to`: start, end, row, column.
@@ -132,6 +136,9 @@ pub struct Scratch {
     codes16: Vec<u16>,
     codes32: Vec<u32>,
     codes64: Vec<u64>,
+    predicted: Vec<u8>,
+    hints: Vec<u8>,
+    reflected: Vec<u8>,
 }
 
 /// Elements from which a chunk gets [`LANES`] lanes.
@@ -164,4 +171,6 @@ mod flags {
     pub(super) const FINE: u8 = 4;
     /// Tables have 4096 slots instead of 2048.
     pub(super) const FINE_TABLE: u8 = 8;
+    /// Contexts go by phase too; only where elements are predicted.
+    pub(super) const PHASED: u8 = 32;
 }

@@ -3,7 +3,7 @@
 use super::kernel::{CutRun, Isa, Relation, for_each_code, load};
 use super::log2::xlog2;
 use super::table::Counts;
-use super::token::{CLASSES, Format, Shape, TOKENS, TokenMap, delta_code};
+use super::token::{CLASSES, Format, TOKENS, TokenMap, delta_code};
 
 /// What the coder codes, an entry an element.
 #[derive(Default)]
@@ -68,13 +68,13 @@ pub(super) fn cut(
         Relation::Delta(base) => isa.classes(format, top, base, &mut parts.classes),
         Relation::Solo => {
             parts.classes.fill(0);
-            solo_magnitudes(isa, format, map, raw, &mut parts.magnitudes);
+            solo_magnitudes(isa, format, raw, &mut parts.magnitudes);
         }
     }
 }
 
-fn solo_magnitudes(isa: Isa, format: Format, map: &TokenMap, raw: &[u8], out: &mut [u16]) {
-    let floor = solo_floor(format, map);
+fn solo_magnitudes(isa: Isa, format: Format, raw: &[u8], out: &mut [u16]) {
+    let floor = solo_floor(format, raw);
     if format.bits == 16 {
         return isa.solo_magnitudes(format.mantissa, floor as u16, raw, out);
     }
@@ -83,12 +83,13 @@ fn solo_magnitudes(isa: Isa, format: Format, map: &TokenMap, raw: &[u8], out: &m
     });
 }
 
-/// Log magnitude, in 2^-7 octaves, from which solo words are told apart: 13 octaves below the window's top.
-fn solo_floor(format: Format, map: &TokenMap) -> u64 {
-    let Shape::Window { low, first, tokens } = map.shape else {
-        return 0;
-    };
-    solo_log(format, (first + u64::from(tokens)) << low >> 1).saturating_sub(13 * 128)
+/// Octaves in which solo words are told apart.
+const SOLO_OCTAVES: usize = 13;
+
+/// Log magnitude, in 2^-7 octaves, from which solo words are told apart: the lower end of the octaves that hold most.
+fn solo_floor(format: Format, raw: &[u8]) -> u64 {
+    let top = best_run(&exponents(format, raw), SOLO_OCTAVES);
+    128 * (top + 1).saturating_sub(SOLO_OCTAVES) as u64
 }
 
 /// Exponent and seven bits of mantissa of a word without its sign.
@@ -146,15 +147,21 @@ pub(super) fn best_window(format: Format, raw: &[u8]) -> u64 {
     if TokenMap::last_window(format) == 0 {
         return 0;
     }
+    let counts = exponents(format, raw);
+    let width = (format.window >> format.solo_head) as usize;
+    let top = best_run(&counts, width);
+    ((top + 1).saturating_sub(width) as u64) << format.solo_head
+}
+
+/// How often each exponent is among a sample of the words that are not zero.
+fn exponents(format: Format, raw: &[u8]) -> Vec<u32> {
     let mut counts = vec![0u32; format.top_exponent() as usize + 1];
     for word in sampled_words(raw, format.bytes()) {
         if word << (65 - format.bits) != 0 {
             counts[format.exponent(word) as usize] += 1;
         }
     }
-    let width = (format.window >> format.solo_head) as usize;
-    let top = best_run(&counts, width);
-    ((top + 1).saturating_sub(width) as u64) << format.solo_head
+    counts
 }
 
 /// The highest index of the run of `width` counts with the greatest sum; of equals the highest.

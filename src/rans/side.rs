@@ -1,7 +1,7 @@
 //! Row and column scales as they lie in a payload: signed bytes through a small coder of their own.
 
 use super::bits::{BitReader, BitWriter};
-use super::kernel::{Coder, Isa, group_bytes};
+use super::kernel::{Coder, Isa, decode_codes, group_bytes};
 use super::model::{BinMap, merge};
 use super::table;
 use super::token::{TOKENS, TokenMap};
@@ -83,7 +83,7 @@ pub(super) fn read(bytes: &[u8], lengths: [usize; 2]) -> Result<([Vec<i8>; 2], &
     ctx.resize(lengths[0] + lengths[1], contexts.0[1]);
     let mut codes = vec![0u16; ctx.len()];
     let mut position = 0;
-    let done = Isa::Scalar.decode(
+    let done = decode_codes(
         &coder,
         &mut states,
         &padded,

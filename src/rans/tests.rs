@@ -295,7 +295,7 @@ fn payloads_stay_as_they_are() {
         (Some(&base[..]), Effort::Default, "31d3f7aeb84d7848"),
         (Some(&base), Effort::Max, "a37d026db29a2802"),
         (Some(&base), Effort::Fast, "31d3f7aeb84d7848"),
-        (None, Effort::Default, "c02ea068e2fa2829"),
+        (None, Effort::Default, "3ee6c82ca63889cf"),
     ] {
         let payload = check(&chunk(DType::Bf16, 100, 40, base), effort, &raw, "golden");
         assert_eq!(blake3::hash(&payload).to_hex()[..16], *want, "{effort:?}");
@@ -375,11 +375,38 @@ fn damage_is_refused_or_harmless_and_never_a_panic() {
 }
 
 #[test]
+fn any_place_in_rows_of_any_length_is_coded() {
+    let (_, raw, base) = contents(DType::Bf16, 5000).swap_remove(0);
+    for row_len in [1, 4999, 5000, 5001, 1 << 40, u64::MAX - 1, u64::MAX] {
+        for first in [0, 1, 1 << 40, u64::MAX - 2, u64::MAX] {
+            for base in [Some(&base[..]), None] {
+                let chunk = chunk(DType::Bf16, row_len, first, base);
+                let what = format!("rows of {row_len} from {first}");
+                check(&chunk, Effort::Default, &raw, &what);
+            }
+        }
+    }
+}
+
+#[test]
+fn sums_over_long_rows_do_not_overflow() {
+    // Sixteen rows, every difference as large as can be: the sum of a row's residuals is the largest there is.
+    for row_len in [1 << 16, 300_000] {
+        let elements = 16 * row_len;
+        let base = pack(DType::Bf16, (0..elements as u64).map(|i| i % 2));
+        let raw = pack(DType::Bf16, (0..elements as u64).map(|i| 0xFFFF - i % 3));
+        let chunk = chunk(DType::Bf16, row_len as u64, 0, Some(&base));
+        check(&chunk, Effort::Default, &raw, &format!("rows of {row_len}"));
+    }
+}
+
+#[test]
 fn errors_name_what_is_wrong() {
     let base = [0u8; 8];
     let with = chunk(DType::Bf16, 2, 0, Some(&base));
     let without = chunk(DType::Bf16, 2, 0, None);
-    let cases: [(&Chunk<'_>, &[u8], Bad); 9] = [
+    let byte = chunk(DType::F8E4M3, 2, 0, Some(&base));
+    let cases: [(&Chunk<'_>, &[u8], Bad); 12] = [
         (&with, &[], Bad::Truncated),
         (&with, &[0, 0], Bad::Trailing),
         (&without, &[0], Bad::Base),
@@ -387,6 +414,9 @@ fn errors_name_what_is_wrong() {
         (&with, &[2], Bad::Malformed("kind")),
         (&without, &[5], Bad::Malformed("kind")),
         (&without, &[1, 255, 255], Bad::Malformed("window")),
+        (&with, &[1, 0, 1], Bad::Malformed("window")),
+        (&byte, &[1, 16, 0], Bad::Malformed("window")),
+        (&byte, &[1, 15, 0], Bad::Truncated),
         (&with, &[1, 0], Bad::Truncated),
         (
             &chunk(DType::I16, 2, 0, None),

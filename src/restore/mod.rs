@@ -101,7 +101,8 @@ fn list(versions: &[u32]) -> String {
         .join(", ")
 }
 
-fn describe_unknown(store: &Store, wanted: &ModelId) -> Result<String> {
+/// Says in words that a model is not in the store, and which is called nearly the same.
+pub fn describe_unknown(store: &Store, wanted: &ModelId) -> Result<String> {
     let models = store.models()?;
     let near = nearest(
         wanted.as_str(),

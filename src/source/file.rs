@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::ReadAt;
 use crate::error::{Error, Result};
+use crate::hash::Hash;
 use crate::name::RelPath;
 
 /// What tells whether a file is still the same: equal stamps, equal content.
@@ -116,6 +117,24 @@ impl OpenFile {
                 Error::io("read", &self.path)(error)
             }
         })
+    }
+
+    /// Hashes the whole file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::read_exact_at`].
+    pub fn hash(&self) -> Result<Hash> {
+        let (mut hasher, mut at) = (blake3::Hasher::new(), 0);
+        let mut buffer = vec![0; 1 << 20];
+        while at < self.stamp.size {
+            let length = (self.stamp.size - at).min(1 << 20);
+            buffer.truncate(usize::try_from(length).unwrap_or(0));
+            self.read_exact_at(at, &mut buffer)?;
+            hasher.update(&buffer);
+            at += length;
+        }
+        Ok(Hash::from_bytes(*hasher.finalize().as_bytes()))
     }
 
     /// Checks that the file is still as it was when it was found; to be called after the last read.

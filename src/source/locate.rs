@@ -2,7 +2,7 @@
 //!
 //! The cache folder is `models--org--name`; `refs/main` in it names the revision, and
 //! `snapshots/<revision>` holds symlinks into `blobs/` ("Understand caching" in the documentation of
-//! `huggingface_hub`).
+//! `huggingface_hub`). Each of the other three may also be a symlink that the user made to such a snapshot.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,35 @@ pub fn locate(model_dir: &Path, id: &ModelId) -> Result<Option<ModelDir>> {
     Ok(None)
 }
 
+/// Takes the directory at `path` as a model's: a plain one, a folder of a Hugging Face cache, or a snapshot in one.
+///
+/// # Errors
+///
+/// Fails where it is no directory, or a cache folder that does not tell which of its snapshots to take.
+pub fn at(path: &Path) -> Result<ModelDir> {
+    if exists(&path.join("snapshots"))? && exists(&path.join("blobs"))? {
+        return snapshot(path);
+    }
+    let root = plain(path.to_path_buf())?;
+    let above = root.canonical.parent();
+    let in_cache =
+        above.is_some_and(|above| above.file_name().is_some_and(|name| name == "snapshots"));
+    let name = root.canonical.file_name().and_then(|name| name.to_str());
+    match (
+        above.and_then(Path::parent),
+        name.filter(|name| is_revision(name)),
+    ) {
+        (Some(cache), Some(revision)) if in_cache && exists(&cache.join("blobs"))? => {
+            Ok(ModelDir {
+                boundary: cache.to_path_buf(),
+                commit: Some(revision.to_owned()),
+                ..root.clone()
+            })
+        }
+        _ => Ok(root),
+    }
+}
+
 /// Tells whether there is anything of this name, be it a link that leads nowhere.
 fn exists(path: &Path) -> Result<bool> {
     use std::io::ErrorKind::{NotADirectory, NotFound};
@@ -49,12 +78,35 @@ fn exists(path: &Path) -> Result<bool> {
 
 fn plain(root: PathBuf) -> Result<ModelDir> {
     let canonical = resolve_directory(&root)?;
+    let (boundary, commit) = match linked_snapshot(&root, &canonical) {
+        Some((cache, revision)) => (cache.to_path_buf(), Some(revision.to_owned())),
+        None => (canonical.clone(), None),
+    };
     Ok(ModelDir {
-        boundary: canonical.clone(),
         root,
         canonical,
-        commit: None,
+        boundary,
+        commit,
     })
+}
+
+/// Returns cache folder and revision if `root` is a symlink and leads to a snapshot, `models--.../snapshots/<revision>`.
+///
+/// Who makes that link means the snapshot with its blobs, so links within may lead about in the one cache folder. A
+/// directory that is no link stays its own boundary, wherever it lies.
+fn linked_snapshot<'a>(root: &Path, canonical: &'a Path) -> Option<(&'a Path, &'a str)> {
+    if !root.is_symlink() {
+        return None;
+    }
+    let revision = name_of(canonical).filter(|name| is_revision(name))?;
+    let snapshots = canonical.parent()?;
+    let cache = snapshots.parent()?;
+    let is_cache = name_of(snapshots)? == "snapshots" && name_of(cache)?.starts_with("models--");
+    is_cache.then_some((cache, revision))
+}
+
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
 }
 
 fn resolve_directory(path: &Path) -> Result<PathBuf> {

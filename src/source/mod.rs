@@ -8,13 +8,15 @@
 //! directory is taken to hold strangers' files, not to be written by them meanwhile.
 
 mod file;
+mod left_out;
 mod locate;
 mod scan;
 
 use std::path::{Path, PathBuf};
 
 pub use file::{OpenFile, SourceFile, Stamp};
-pub use locate::locate;
+pub use left_out::{DOWNLOADS, LeftOut};
+pub use locate::{at, locate};
 pub use scan::{Listing, MAX_ENTRIES};
 
 /// The directory of one model.

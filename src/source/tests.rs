@@ -252,6 +252,66 @@ fn cache_links_stay_in_their_cache_folder() {
 }
 
 #[test]
+fn a_link_to_a_snapshot_has_the_links_of_its_cache_folder() {
+    let temp = TempDir::new().unwrap();
+    let cache = cache(&temp);
+    let models = temp.path().join("models");
+    fs::create_dir_all(models.join("org")).unwrap();
+    for (name, link) in [
+        ("org/linked", "org/linked"),
+        ("org/dashed", "org--dashed"),
+        ("org/line", "org_line"),
+    ] {
+        symlink(cache.join("snapshots/aaa"), models.join(link)).unwrap();
+        let found = find(&models, name).unwrap().unwrap();
+        assert_eq!(found.commit(), Some("aaa"));
+        assert_eq!(found.boundary(), cache.canonicalize().unwrap());
+        let listing = found.scan().unwrap();
+        assert_eq!(paths(&listing), ["config.json", "m.safetensors"]);
+        assert_eq!(content(&listing.files[1]), b"weights");
+    }
+    put(temp.path(), "secret", b"secret");
+    put(temp.path(), "models--org--other/blobs/1", b"1");
+    let link = cache.join("snapshots/aaa/x");
+    for target in ["../../../secret", "../../../models--org--other/blobs/1"] {
+        symlink(target, &link).unwrap();
+        let found = find(&models, "org/linked").unwrap().unwrap();
+        assert_fails(found.scan(), &["aaa/x", target, "leads out of"]);
+        fs::remove_file(&link).unwrap();
+    }
+}
+
+#[test]
+fn only_a_link_to_a_snapshot_widens_the_boundary() {
+    let temp = TempDir::new().unwrap();
+    let cache = cache(&temp);
+    // A directory, not a link, that lies in a cache folder.
+    let found = find(&cache.join("snapshots"), "aaa").unwrap().unwrap();
+    assert_fails(found.scan(), &["m.safetensors", "leads out of"]);
+    // Links to what only looks like a snapshot.
+    for place in [
+        "models--org--name/snapshots/aaa/deep",
+        "models--org--name/other/aaa",
+        "mine/snapshots/aaa",
+        "models--org--name/snapshots/.a",
+    ] {
+        let place = temp.path().join(place);
+        put(&place, "a", b"1");
+        symlink("../a", place.join("out")).unwrap();
+        put(place.parent().unwrap(), "a", b"2");
+        let link = temp.path().join("org--linked");
+        symlink(&place, &link).unwrap();
+        let found = find(temp.path(), "org/linked").unwrap().unwrap();
+        assert_eq!(
+            (found.boundary(), found.commit()),
+            (found.canonical(), None)
+        );
+        assert_fails(found.scan(), &["out", "leads out of"]);
+        fs::remove_file(&link).unwrap();
+    }
+}
+
+#[test]
 fn every_file_is_listed_by_path() {
     let (temp, root) = model();
     let names = [

@@ -7,6 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 /// One entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub struct Entry {
     pub is_dir: bool,
     /// Its length in bytes.
     pub len: u64,
+    /// When it was last written, where the disk tells.
+    pub modified: Option<SystemTime>,
 }
 
 /// A file being written.
@@ -53,8 +57,26 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Creates a directory; one that exists is fine.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory that is empty; on a disk that has no empty directories there is nothing to do.
+    fn remove_dir(&self, _path: &Path) -> io::Result<()> {
+        Ok(())
+    }
     /// Lists a directory, sorted by name; a missing one is empty.
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
+}
+
+/// Makes a file without a name in `directory`: it is gone when it is closed, or when the process ends.
+pub fn scratch_file(directory: &Path) -> io::Result<File> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let path = directory.join(format!("scratch-{}-{number}", std::process::id()));
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// The local file system.
@@ -118,6 +140,10 @@ impl Disk for LocalDisk {
         }
     }
 
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir(path)
+    }
+
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         let entries = match fs::read_dir(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -137,5 +163,6 @@ fn describe(entry: &fs::DirEntry) -> io::Result<Entry> {
         name: entry.file_name().to_string_lossy().into_owned(),
         is_dir: meta.is_dir(),
         len: meta.len(),
+        modified: meta.modified().ok(),
     })
 }

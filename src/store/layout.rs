@@ -30,6 +30,11 @@ impl Layout {
         self.0.join("lock")
     }
 
+    /// The lock that whoever reads has a share of.
+    pub fn readers(&self) -> PathBuf {
+        self.0.join("readers")
+    }
+
     /// The directory of unfinished writes.
     pub fn tmp(&self) -> PathBuf {
         self.0.join("tmp")

@@ -9,13 +9,16 @@ pub mod lock;
 pub mod manifest;
 mod marker;
 pub mod object;
+pub mod outline;
 pub mod sealed;
 pub mod sketches;
 mod writer;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
@@ -23,6 +26,7 @@ use crate::name::ModelId;
 use fs::{Disk, LocalDisk, ReadFile};
 use index::{Index, Record};
 use layout::Layout;
+use lock::ReadLock;
 use manifest::Manifest;
 use object::{Frame, FrameError, Head, MAX_HEAD};
 use sealed::Refused;
@@ -33,11 +37,16 @@ pub use writer::{ObjectWriter, StoreWriter};
 /// Bytes of the index that are read at a time: whole records.
 const INDEX_PART_BYTES: u64 = 4096 * index::RECORD_LEN as u64;
 
+/// Parts of the index that are worked on together.
+const PARTS_AT_ONCE: usize = 32;
+
 /// A store opened for reading.
 #[derive(Clone)]
 pub struct Store {
     layout: Layout,
     disk: Arc<dyn Disk>,
+    /// While it is held, nobody deletes an object that a manifest named when the store was opened.
+    _readers: Option<Arc<ReadLock>>,
 }
 
 /// An object's file, opened, with its frame known to be whole and to belong to its name.
@@ -68,9 +77,12 @@ impl Store {
 
     /// Opens the store at `root` of `disk` for reading.
     pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
+        let layout = Layout::new(root);
+        let readers = ReadLock::share(&layout.readers()).map(Arc::new);
         let store = Self {
-            layout: Layout::new(root),
+            layout,
             disk,
+            _readers: readers,
         };
         if store.is_marked()? {
             Ok(store)
@@ -159,17 +171,25 @@ impl Store {
 
     /// Lists the names of all objects, and files among them that are none.
     pub fn objects(&self) -> Result<(Vec<Hash>, Vec<String>)> {
-        let (mut names, mut strangers) = (Vec::new(), Vec::new());
+        let mut names = Vec::new();
+        let strangers = self.each_object(|name, _| names.push(name))?;
+        Ok((names, strangers))
+    }
+
+    /// Shows every object's name, and what the disk says of its file, in the order of the names; returns
+    /// files among them that are none.
+    pub fn each_object(&self, mut show: impl FnMut(Hash, &fs::Entry)) -> Result<Vec<String>> {
+        let mut strangers = Vec::new();
         for shard in self.list(&self.layout.objects())? {
             let directory = self.layout.objects().join(&shard.name);
             for entry in self.list(&directory)? {
                 match entry.name.parse::<Hash>() {
-                    Ok(name) if entry.name.starts_with(&shard.name) => names.push(name),
+                    Ok(name) if entry.name.starts_with(&shard.name) => show(name, &entry),
                     _ => strangers.push(directory.join(&entry.name).display().to_string()),
                 }
             }
         }
-        Ok((names, strangers))
+        Ok(strangers)
     }
 
     /// Lists the stored models by id.
@@ -185,6 +205,26 @@ impl Store {
             }
         }
         Ok(models)
+    }
+
+    /// On some file systems `A/b` and `a/b` are one directory, so the store never holds both.
+    ///
+    /// # Errors
+    /// `Name` where it holds a model whose id differs from this one only in case.
+    pub fn check_case(&self, id: &ModelId) -> Result<()> {
+        let models = self.models()?;
+        let clash = models
+            .into_iter()
+            .find(|model| model.id != *id && model.id.as_str().eq_ignore_ascii_case(id.as_str()));
+        clash.map_or(Ok(()), |other| {
+            Err(Error::Name {
+                name: id.to_string(),
+                reason: format!(
+                    "it differs only in case from {}, which is in the store",
+                    other.id
+                ),
+            })
+        })
     }
 
     /// Lists the versions of a model that have a file, ascending.
@@ -249,41 +289,101 @@ impl Store {
         if self.exists(&self.layout.dirty())? {
             return Ok(None);
         }
+        self.index_as_it_is()
+    }
+
+    /// Reads the index as it is stored, by name, in the current thread pool; `None` where it is damaged or missing.
+    pub fn stored_records(&self) -> Result<Option<Vec<Record>>> {
+        let Some(mut records) = self.map_parts(&Record::clone)? else {
+            return Ok(None);
+        };
+        // Of several records of an object the last one counts: it comes first once all is turned round.
+        records.par_sort_by_key(|record| record.name);
+        records.reverse();
+        records.dedup_by_key(|record| record.name);
+        records.reverse();
+        Ok(Some(records))
+    }
+
+    /// Reads the index even if it may lack some; `None` where it is missing or damaged.
+    fn index_as_it_is(&self) -> Result<Option<Index>> {
+        // A part at a time, so that a damaged length costs no memory.
+        let mut index = Index::new();
+        let Some(parts) = self.index_parts()? else {
+            return Ok(None);
+        };
+        for part in parts {
+            let Some(records) = part.read()? else {
+                return Ok(None);
+            };
+            index.extend(records.into_iter().map(|record| (record.name, record)));
+        }
+        Ok(Some(index))
+    }
+
+    /// The parts of the stored index, in order; `None` without one.
+    fn index_parts(&self) -> Result<Option<Vec<IndexPart>>> {
         let path = self.layout.object_log();
         let file = match self.disk.open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(Error::io("open", &path))?,
         };
         let len = file.len().map_err(Error::io("read", &path))?;
-        // A part at a time, so that a damaged length costs no memory.
-        let mut index = Index::new();
-        let mut at = 0;
-        while at < len {
-            let part = (len - at).min(INDEX_PART_BYTES);
-            let mut bytes = vec![0; usize::try_from(part).unwrap_or(0)];
-            file.read_exact_at(&mut bytes, at)
-                .map_err(Error::io("read", &path))?;
-            let Some(records) = index::parse(&bytes) else {
+        let file: Arc<dyn ReadFile> = Arc::from(file);
+        let starts = (0..len).step_by(usize::try_from(INDEX_PART_BYTES).unwrap_or(1));
+        let parts = starts.map(|start| IndexPart {
+            file: file.clone(),
+            path: path.clone(),
+            start,
+            len: (len - start).min(INDEX_PART_BYTES),
+        });
+        Ok(Some(parts.collect()))
+    }
+
+    /// Makes a row of every record of the index, in the current thread pool, without holding the records: in
+    /// the order in which objects were written, so that of several rows of an object the last one counts.
+    pub fn map_index<T: Send>(&self, row: impl Fn(&Record) -> T + Sync) -> Result<Vec<T>> {
+        if !self.exists(&self.layout.dirty())?
+            && let Some(rows) = self.map_parts(&row)?
+        {
+            return Ok(rows);
+        }
+        Ok(self.scan_heads()?.values().map(row).collect())
+    }
+
+    fn map_parts<T: Send>(&self, row: &(impl Fn(&Record) -> T + Sync)) -> Result<Option<Vec<T>>> {
+        let parts = self.index_parts()?;
+        let bytes = parts.iter().flatten().map(|part| part.len).sum::<u64>();
+        let count = usize::try_from(bytes / index::RECORD_LEN as u64).unwrap_or(0);
+        let mut rows = Vec::with_capacity(count);
+        let map = |part: &IndexPart| {
+            let records = part.read();
+            records.map(|records| records.map(|r| r.iter().map(row).collect::<Vec<_>>()))
+        };
+        for some in parts.as_deref().unwrap_or_default().chunks(PARTS_AT_ONCE) {
+            let mapped = some
+                .par_iter()
+                .map(map)
+                .collect::<Result<Option<Vec<_>>>>()?;
+            let Some(mapped) = mapped else {
                 return Ok(None);
             };
-            index.extend(records);
-            at += part;
+            rows.extend(mapped.into_iter().flatten());
         }
-        Ok(Some(index))
+        Ok(parts.map(|_| rows))
     }
 
     /// Makes the index anew. Damaged objects are left out, `check` is what reports them; one that cannot
     /// be read just now is an error, for an index without it would be taken for whole.
     fn scan_heads(&self) -> Result<Index> {
-        let mut index = Index::new();
-        for name in self.objects()?.0 {
-            match self.object(&name) {
-                Ok(object) => drop(index.insert(name, Record::of(&name, &object.frame))),
-                Err(error) if error.kind() == ErrorKind::Io => return Err(error),
-                Err(_) => {}
-            }
-        }
-        Ok(index)
+        let names = self.objects()?.0;
+        let head = |name: &Hash| match self.object(name) {
+            Ok(object) => Ok(Some((*name, Record::of(name, &object.frame)))),
+            Err(error) if error.kind() == ErrorKind::Io => Err(error),
+            Err(_) => Ok(None),
+        };
+        let found = names.par_iter().map(head).collect::<Result<Vec<_>>>()?;
+        Ok(found.into_iter().flatten().collect())
     }
 
     /// Tells whether there is a file at `path`.
@@ -300,6 +400,25 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(Vec::new()),
             other => other.map_err(Error::io("list", path)),
         }
+    }
+}
+
+/// Some records of the stored index.
+struct IndexPart {
+    file: Arc<dyn ReadFile>,
+    path: PathBuf,
+    start: u64,
+    len: u64,
+}
+
+impl IndexPart {
+    /// Reads the records; `None` if any of them is damaged.
+    fn read(&self) -> Result<Option<Vec<Record>>> {
+        let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(0)];
+        self.file
+            .read_exact_at(&mut bytes, self.start)
+            .map_err(Error::io("read", &self.path))?;
+        Ok(index::parse(&bytes))
     }
 }
 

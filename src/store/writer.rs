@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::fs::{Disk, LocalDisk, WriteFile};
 use super::index::Record;
-use super::lock::WriteLock;
+use super::lock::{self, WriteLock};
 use super::manifest::Manifest;
 use super::object::{ChunkEntry, Frame, Head, checksum};
 use super::{Marker, Store, layout::Layout, sealed};
@@ -21,6 +21,8 @@ use crate::error::{Error, Result};
 use crate::hash::{ChainingValue, Hash};
 use crate::name::ModelId;
 use crate::sketch::Sketch;
+
+mod removal;
 
 const BARRIER_BYTES: u64 = 1 << 30;
 const BARRIER_OBJECTS: usize = 256;
@@ -66,11 +68,21 @@ impl StoreWriter {
         Self::open_on(Arc::new(LocalDisk), root)
     }
 
-    /// Opens the store at `root` of `disk` for writing; the lock always lies in the local file system.
+    /// Opens the store at `root` of `disk` for writing; the locks always lie in the local file system.
     pub fn open_on(disk: Arc<dyn Disk>, root: &Path) -> Result<Self> {
+        Self::open_with(disk, root, false)
+    }
+
+    /// Like [`Self::open_on`], and waits while another process writes if `wait` is set.
+    pub fn open_with(disk: Arc<dyn Disk>, root: &Path, wait: bool) -> Result<Self> {
         let layout = Layout::new(root);
-        let lock = prepare_root(&*disk, &layout)?;
-        let store = Store { layout, disk };
+        let lock = prepare_root(&*disk, &layout, wait)?;
+        lock::open(&layout.readers())?;
+        let store = Store {
+            layout,
+            disk,
+            _readers: None,
+        };
         let is_marked = store.is_marked()?;
         let mut writer = Self {
             store,
@@ -89,6 +101,12 @@ impl StoreWriter {
         writer.rebuild_index()?;
         writer.mend_sketches()?;
         Ok(writer)
+    }
+
+    /// Opens the store at `root`, which has to be there.
+    pub fn open_existing(root: &Path, wait: bool) -> Result<Self> {
+        Store::open(root)?;
+        Self::open_with(Arc::new(LocalDisk), root, wait)
     }
 
     /// The store, for reading; objects that are not yet durable are not in it.
@@ -438,12 +456,13 @@ fn replace(disk: &dyn Disk, temp: &Path, path: &Path, bytes: &[u8]) -> Result<()
 }
 
 /// Makes the store's directory, unless something else is there, and takes the lock.
-fn prepare_root(disk: &dyn Disk, layout: &Layout) -> Result<WriteLock> {
+fn prepare_root(disk: &dyn Disk, layout: &Layout, wait: bool) -> Result<WriteLock> {
     let root = layout.root();
     let entries = disk.list(root).map_err(Error::io("list", root))?;
     let ours = |name: &str| {
         name == "zipllm.json"
             || name == "lock"
+            || name == "readers"
             || layout
                 .directories()
                 .iter()
@@ -460,7 +479,7 @@ fn prepare_root(disk: &dyn Disk, layout: &Layout) -> Result<WriteLock> {
         ));
     }
     create_durably(root).map_err(Error::io("create", root))?;
-    WriteLock::take(&layout.lock(), root)
+    WriteLock::take(&layout.lock(), root, wait)
 }
 
 /// Makes a directory and those above it, and syncs what each new one was made in.

@@ -116,6 +116,19 @@ impl Batch {
         )
     }
 
+    /// `zipllm VERB config.json ARGS`.
+    pub fn verb(&self, verb: &str, args: &[&str]) -> Run {
+        let mut command = Command::new(ZIPLLM);
+        Run::of(command.arg(verb).arg(self.path("config.json")).args(args))
+    }
+
+    /// `zipllm VERB config.json ARGS --json`, which has to end well.
+    #[track_caller]
+    pub fn report(&self, verb: &str, args: &[&str]) -> Value {
+        let args = [args, &["--json"]].concat();
+        self.verb(verb, &args).expect(0).json()
+    }
+
     /// `zipllm check config.json --read-data --json`, whatever its exit code.
     pub fn check(&self) -> Run {
         Run::of(

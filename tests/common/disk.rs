@@ -472,6 +472,7 @@ impl Disk for MemDisk {
                 name: name(file),
                 is_dir: false,
                 len: state.inodes[*inode].data.len() as u64,
+                modified: None,
             })
             .collect();
         let dirs = state.live.dirs.iter().filter(|dir| within(dir));
@@ -479,6 +480,7 @@ impl Disk for MemDisk {
             name: name(dir),
             is_dir: true,
             len: 0,
+            modified: None,
         }));
         found.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(found)

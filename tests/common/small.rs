@@ -283,6 +283,7 @@ pub fn check(store: &Store) -> CheckReport {
     let options = check::Options {
         threads: 1,
         read_data: true,
+        subset: None,
     };
     check::run(store, options, &NoMonitor).unwrap()
 }

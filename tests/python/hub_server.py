@@ -29,6 +29,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -153,6 +154,7 @@ class HubServer(ThreadingHTTPServer):
         self.canned: dict[str, Any] = {}  # path: the JSON answer to give whatever is there
         self.faults: list[Fault] = []
         self.log: list[dict[str, Any]] = []
+        self.on_request: Callable[[str], None] | None = None  # is told the path before the answer is given
         self.lock = threading.Lock()
 
     @property
@@ -239,6 +241,8 @@ class Handler(BaseHTTPRequestHandler):
         }
         with self.server.lock:
             self.server.log.append(entry)
+        if self.server.on_request:
+            self.server.on_request(path)
 
     def route(self, path: str) -> None:
         """Answers a path of the hub's API."""

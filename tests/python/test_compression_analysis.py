@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from conftest import REPOSITORY, Run
 from fake_programs import write_fakes
 from tiny_family import BASE, TUNES
 
@@ -49,6 +53,7 @@ def test_inexact_output_is_an_error(family: Path, run: Run, tmp_path: Path) -> N
         (".", [], 2, "has no safetensors file"),
         (None, ["--threads", "1,0"], 2, "at least 1"),
         (None, ["--threads", "1;4"], 2, "invalid"),
+        (None, ["--threads", "1,5000"], 2, "at most 1024"),
         (None, ["--repeat", "0"], 2, "at least 1"),
         (None, ["--bin-dir", "nowhere"], 1, "cargo build --release --example benchmark_bitx"),
     ],
@@ -59,3 +64,25 @@ def test_refusals(
     result = run(SCRIPT, base or family / BASE, family / TUNES[0], *options, cwd=tmp_path)
     assert result.returncode == code and message in result.stderr, result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("cargo", "message"),
+    [
+        (None, "cargo is not on the PATH: install Rust"),
+        ("echo 'error: linker not found' >&2; exit 101", "cannot build benchmark_bitx: error: linker not found"),
+    ],
+)
+def test_the_benchmark_that_cannot_be_built(cargo: str | None, message: str, family: Path, tmp_path: Path) -> None:
+    """In a copy, where it is not built; test_documented_commands.py has the case that it can be."""
+    for folder in ("analysis", "py_lib"):
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "bin").mkdir()
+    if cargo:
+        (tmp_path / "bin" / "cargo").write_text(f"#!/bin/sh\n{cargo}\n")
+        (tmp_path / "bin" / "cargo").chmod(0o755)
+    command = [sys.executable, tmp_path / SCRIPT, family / BASE, family / TUNES[0]]
+    variables = os.environ | {"PATH": str(tmp_path / "bin")}
+    result = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert result.returncode == 1 and message in result.stderr, result.stderr
+    assert "building benchmark_bitx: cargo build --release --example benchmark_bitx" in result.stderr

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import filecmp
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from conftest import REPOSITORY, Run
 from hub_server import Fault, HubServer
 from tiny_family import BASE, LARGE, TUNES
+
+from progress import Progress
 
 SCRIPT = "py_lib/download.py"
 
@@ -39,7 +49,6 @@ def test_downloads_whole_models_from_a_list(family: Path, hub: HubServer, run: R
         assert_same(family / model, tmp_path / "out" / model.replace("/", "--"))
     assert not (tmp_path / "out" / ".downloads").exists()
     assert (tmp_path / "out" / "already_downloads.txt").read_text().split() == [BASE, *TUNES]
-    assert any("cursor" not in entry["path"] and "/tree/" in entry["path"] for entry in hub.log)
 
 
 def test_record_spares_the_hub(hub: HubServer, run: Run, tmp_path: Path) -> None:
@@ -147,12 +156,101 @@ def test_revision(family: Path, hub: HubServer, run: Run, tmp_path: Path) -> Non
     assert unknown.returncode == 1 and "no revision 'v3'" in unknown.stderr
 
 
+def test_a_break_between_two_commits_mixes_nothing(hub: HubServer, run: Run, tmp_path: Path) -> None:
+    """The first run breaks off with a file of the old commit; the revision then names a new one without that file."""
+    model = "moving/target"
+    shutil.copytree(hub.repository.root / LARGE, hub.repository.root / model)
+    directory = hub.repository.root / model
+    (directory / "old.json").write_text("{}")
+    options = ["--model", model, "--output_dir", tmp_path / "out", "--max_workers", 1]
+    hub.faults = [Fault("GET /cdn/", status=404, times=99)]
+    first = run(SCRIPT, *options, HF_ENDPOINT=hub.url)
+    assert first.returncode == 1 and not (tmp_path / "out" / "moving--target").exists()
+    assert list((tmp_path / "out" / ".downloads").rglob("old.json")), "the old commit's file had come"
+    (directory / "old.json").unlink()
+    (directory / "README.md").write_text("# New\n")
+    hub.faults = []
+    second = run(SCRIPT, *options, HF_ENDPOINT=hub.url)
+    assert second.returncode == 0, second.stderr
+    assert_same(directory, tmp_path / "out" / "moving--target")
+    assert not (tmp_path / "out" / ".downloads").exists(), "nothing of the old commit is left"
+    shutil.rmtree(directory.parent)
+
+
+@pytest.mark.parametrize(("name", "bytes_"), [("config.json", b"{}"), ("model.safetensors", b"other weights")])
+def test_a_directory_of_another_revision_is_left_alone(
+    name: str, bytes_: bytes, family: Path, hub: HubServer, run: Run, tmp_path: Path
+) -> None:
+    copy = tmp_path / "acme--tiny"
+    shutil.copytree(family / BASE, copy)
+    (copy / name).write_bytes(bytes_)
+    (copy / "README.md").unlink()
+    result = run(SCRIPT, "--model", BASE, "--output_dir", tmp_path, HF_ENDPOINT=hub.url)
+    assert result.returncode == 1 and "is of another revision than 'main', or was changed" in result.stderr
+    assert f"{name} has" in result.stderr and "move it away" in result.stderr
+    assert (copy / name).read_bytes() == bytes_ and not (copy / "README.md").exists()
+
+
+def test_says_how_much_and_how_fast(hub: HubServer, run: Run, tmp_path: Path) -> None:
+    options = ["--model", LARGE, "--output_dir", tmp_path]
+    result = run(SCRIPT, *options, HF_ENDPOINT=hub.url)
+    said = re.fullmatch(r"acme/large: \S+ \(12\.\d MB in \d+\.\d s, (\d+\.\d) MB/s\)\n", result.stdout)
+    assert said and float(said[1]) > 0, result.stdout
+    again = run(SCRIPT, *options, HF_ENDPOINT=hub.url)
+    assert again.returncode == 0 and again.stdout.endswith("acme--large (complete)\n")
+
+
+def test_progress_on_a_terminal(tmp_path: Path) -> None:
+    class Terminal(io.StringIO):
+        """A stream that takes itself for a terminal."""
+
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    (tmp_path / "here").write_bytes(bytes(2_000_000))
+    with Progress("acme/tiny", tmp_path, 4_000_000, stream):
+        (tmp_path / "new").write_bytes(bytes(1_000_000))
+        deadline = time.monotonic() + 20
+        while "3.0 of 4.0 MB" not in stream.getvalue():
+            assert time.monotonic() < deadline, stream.getvalue()
+            time.sleep(0.05)
+    speed = re.search(r"acme/tiny: 3\.0 of 4\.0 MB, (\d+\.\d) MB/s", stream.getvalue())
+    assert speed and float(speed[1]) < 2.1, "only this run's bytes count"
+    assert stream.getvalue().endswith("\x1b[K"), "the line is taken away in the end"
+
+
+def test_ctrl_c_ends_it_at_once_and_loses_nothing(hub: HubServer, run: Run, family: Path, tmp_path: Path) -> None:
+    hub.bytes_per_second = 1 << 20
+    script = str(REPOSITORY / SCRIPT)
+    options = ["--model", LARGE, "--output_dir", str(tmp_path / "out"), "--suffix", ".safetensors"]
+    variables = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
+    command = [sys.executable, script, *options]
+    process = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 0 for path in (tmp_path / "out").rglob(".parts/*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and time.monotonic() - start < 5
+    assert "download: interrupted; what was fetched is kept, run it again to go on" in said
+    assert "Traceback" not in said and not (tmp_path / "out" / "acme--large").exists()
+    hub.bytes_per_second = 0
+    assert run(SCRIPT, *options, HF_ENDPOINT=hub.url).returncode == 0
+    copy = tmp_path / "out" / "acme--large" / "model.safetensors"
+    assert filecmp.cmp(family / LARGE / "model.safetensors", copy, shallow=False)
+    assert weight_ranges(hub)[-1] not in (None, "bytes=0-"), "it went on where it was"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--output_dir", "out"], "one of the arguments --model --models_txts is required"),
         (["--model", "../x", "--output_dir", "out"], "not a model id"),
         (["--model", "a/b", "--output_dir", "out", "--max_workers", "0"], "at least 1"),
+        (["--model", "a/b", "--output_dir", "out", "--max_workers", "65"], "at most 64"),
         (["--models_txts", "absent.txt", "--output_dir", "out"], "absent.txt"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -32,12 +33,16 @@ def records(path: Path) -> list[dict[str, object]]:
 
 def test_runs_resumes_and_draws(family: Path, run: Run, tmp_path: Path) -> None:
     config = write_config(tmp_path, family)
+    hidden = family / ".downloads" / "acme--tiny@0" / "model.safetensors"  # an unfinished download
+    hidden.parent.mkdir(parents=True)
+    hidden.write_bytes(b"half")
     first = run(SCRIPT, "--config", config, "--methods", "fastcdc", "--workers", 2)
     assert first.returncode == 0, first.stderr
     assert f"[{FILES}/{FILES}] fastcdc" in first.stdout
     results = tmp_path / "results" / "fastcdc.jsonl"
     lines = results.read_text().splitlines()
     assert len(lines) == FILES
+    shutil.rmtree(family / ".downloads")
     by_file = {record["file"]: record for record in records(results)}
     whole = by_file["acme/tiny/model.safetensors"]
     assert whole["bytes"] == (family / "acme/tiny/model.safetensors").stat().st_size
@@ -52,6 +57,14 @@ def test_runs_resumes_and_draws(family: Path, run: Run, tmp_path: Path) -> None:
     execute_notebook(config)
     for name in ("reduction.png", "fastcdc.png"):
         assert (tmp_path / "results" / "figures" / name).stat().st_size > 5000
+
+
+def test_settings_that_are_no_json_are_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    result = run(SCRIPT, "--config", tmp_path / "config.json")
+    assert result.returncode == 2 and "config.json: not JSON: " in result.stderr
+    bounded = run(SCRIPT, "--config", tmp_path / "config.json", "--workers", 0)
+    assert bounded.returncode == 2 and "at least 1" in bounded.stderr
 
 
 def execute_notebook(config: Path) -> None:
@@ -92,9 +105,9 @@ def test_zipnn_is_exact(family: Path, run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"fastcdc_avg_size": 100}, "'fastcdc_avg_size' has to be from 1024"),
-        ({"fastcdc_avg_size": "64k"}, "'fastcdc_avg_size' has to be a number"),
-        ({"model_root": 3}, "'model_root' has to be a path"),
+        ({"fastcdc_avg_size": 100}, "'fastcdc_avg_size' has to be a number from 1024"),
+        ({"fastcdc_avg_size": "64k"}, "config.json: 'fastcdc_avg_size' has to be a number"),
+        ({"model_root": 3}, "config.json: 'model_root' has to be a text, not 3"),
         ({"model_root": "./nowhere"}, "nowhere: no such directory"),
         ({"model_root": "."}, "has no safetensors files"),
         ({"output": "x"}, "unknown key 'output'"),

@@ -62,6 +62,7 @@ def test_analyze_only_draws_the_last_session(config: Path, run: Run, tmp_path: P
     [
         (["--threads", "0"], 2, "at least 1"),
         (["--threads", "two"], 2, "invalid"),
+        (["--threads", "1025"], 2, "at most 1024"),
         (["--repeat", "0"], 2, "at least 1"),
         (["--model", "../x"], 2, "not a model id"),
         (["--analyze-only"], 2, "no results"),
@@ -75,6 +76,23 @@ def test_refusals(options: list[str], code: int, message: str, config: Path, run
     result = run(SCRIPT, *known, *options, cwd=tmp_path)
     assert result.returncode == code and message in result.stderr, result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "config.json: has to hold a JSON object"),
+        ("{", "config.json: not JSON: "),
+        ("{}", "config.json: the key 'models_to_process' is missing"),
+        ('{"models_to_process": 3}', "config.json: 'models_to_process' has to be a text, not 3"),
+        ('{"models_to_process": "list.txt"}', "list.txt: no model is listed ('models_to_process' of"),
+    ],
+)
+def test_wrong_settings_are_refused(text: str, message: str, config: Path, run: Run) -> None:
+    config.write_text(text)
+    (config.parent / "list.txt").write_text("# nothing\n")
+    result = run(SCRIPT, "--config", config)
+    assert result.returncode == 2 and message in result.stderr, result.stderr
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="only without root")

@@ -57,6 +57,45 @@ def test_downloads_and_maps(clone: Path, family: Path, hub: HubServer) -> None:
     assert hub.log == []
 
 
+def test_makes_its_own_virtual_environment(clone: Path, hub: HubServer) -> None:
+    """With the packages that the download needs, at the versions of requirements.txt; all would take minutes."""
+    requirements = clone / "requirements.txt"
+    pins = [
+        line for line in requirements.read_text().splitlines() if line.startswith(("httpx2==", "huggingface_hub=="))
+    ]
+    assert len(pins) == 2
+    requirements.write_text("\n".join(pins))
+    (clone / "list.txt").write_text(BASE)
+    half_made = [sys.executable, "-m", "venv", "--without-pip", clone / ".venv"]  # as a set-up that broke off leaves it
+    subprocess.run(half_made, check=True)
+    result = setup(clone, VENV="", HF_ENDPOINT=hub.url)
+    assert result.returncode == 0, result.stderr
+    code = "import huggingface_hub, sys; print(sys.prefix)"
+    prefix = subprocess.run([clone / ".venv/bin/python", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert Path(prefix.strip()) == clone / ".venv"
+    assert (clone / "my models" / "acme--tiny" / "model.safetensors").is_file()
+
+
+def test_installs_nothing_outside_a_virtual_environment(clone: Path, tmp_path: Path) -> None:
+    (clone / "list.txt").write_text(BASE)
+    other = tmp_path / "python"  # a directory with a Python that has pip, but is not a virtual environment
+    (other / "bin").mkdir(parents=True)
+    (other / "bin" / "python").write_text(f"#!/bin/sh\necho called >> {tmp_path}/calls\n")
+    (other / "bin" / "python").chmod(0o755)
+    result = setup(clone, VENV=str(other))
+    assert result.returncode == 2 and "is no virtual environment" in result.stderr
+    assert not (tmp_path / "calls").exists()
+
+
+def test_an_old_python_is_refused(clone: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    for options in ([], ["--demo"]):
+        result = setup(clone, *options, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+        assert result.returncode == 1 and "python3 has to be 3.11 or newer" in result.stderr
+
+
 def test_demo_needs_no_network(clone: Path) -> None:
     result = setup(clone, "--demo", HF_ENDPOINT="http://127.0.0.1:9")
     assert result.returncode == 0, result.stderr
@@ -74,7 +113,7 @@ def test_demo_needs_no_network(clone: Path) -> None:
     [
         (["--frob"], "unknown option: --frob"),
         (["--config"], "--config needs a file"),
-        (["--config", "/nowhere.json"], "/nowhere.json: "),
+        (["--config", "/nowhere.json"], "/nowhere.json"),
         ([], "no such file"),
     ],
 )
@@ -86,4 +125,4 @@ def test_wrong_commands_are_refused(options: list[str], message: str, clone: Pat
 def test_a_missing_key_is_named(clone: Path) -> None:
     (clone / "config.json").write_text("{}")
     result = setup(clone)
-    assert result.returncode == 2 and "the key 'model_dir' is missing" in result.stderr
+    assert result.returncode == 2 and f"{clone}/config.json: the key 'model_dir' is missing" in result.stderr

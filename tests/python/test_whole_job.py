@@ -75,3 +75,21 @@ def test_every_script_explains_itself() -> None:
     for path in programs:
         result = subprocess.run([sys.executable, str(path), "--help"], capture_output=True, text=True, check=False)
         assert result.returncode == 0 and "usage:" in result.stdout, path
+
+
+@pytest.mark.parametrize(
+    ("script", "package"),
+    [
+        ("analysis/restore_throughput_analysis.py", "pandas"),
+        ("analysis/compression_throughput_analysis.py", "pandas"),
+        ("experiment/compare.py", "matplotlib"),
+        ("py_lib/download.py", "httpx2"),
+    ],
+)
+def test_a_missing_package_is_named(script: str, package: str) -> None:
+    """`-S` leaves installed packages out, as in a Python that requirements.txt was not installed for."""
+    command = [sys.executable, "-S", str(REPOSITORY / script), "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    expected = f"{Path(script).name}: the Python package '{package}' is missing: pip3 install -r requirements.txt"
+    assert result.stderr.startswith(expected) and len(result.stderr.splitlines()) == 1, result.stderr

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import filecmp
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -122,11 +128,33 @@ def test_a_server_without_ranges_starts_anew(config: Path, family: Path, hub: Hu
     assert filecmp.cmp(family / LARGE / "model.safetensors", copy, shallow=False)
 
 
+@pytest.mark.parametrize(
+    ("cuts", "ignore_range", "attempts"),
+    [
+        # Each second attempt gets farther than the one before it, but none goes on where one ended.
+        ([5 << 20, 3 << 20, 6 << 20, 3 << 20, 7 << 20, 3 << 20, 8 << 20, 3 << 20] * 9, True, 6),
+        ([1000] * 90, False, 5),
+    ],
+    ids=["restarts", "trickle"],
+)
+def test_broken_connections_do_not_go_on_for_ever(
+    cuts: list[int], ignore_range: bool, attempts: int, config: Path, hub: HubServer, zipllm: Zipllm
+) -> None:
+    list_models(config.parent, LARGE)
+    hub.faults = [Fault("GET /cdn/", cut_after=cut, ignore_range=ignore_range) for cut in cuts]
+    result = zipllm("download", config, "--include", "*.safetensors")
+    assert result.returncode == 1
+    assert f"error: {LARGE}: model.safetensors: the connection broke" in result.stderr
+    assert len(ranges(hub)) == attempts
+    hub.faults = []
+    assert zipllm("download", config).returncode == 0, "what came is kept"
+
+
 def test_goes_on_after_it_was_killed(
     config: Path, family: Path, hub: HubServer, bin_dir: Path, zipllm: Zipllm, tmp_path: Path
 ) -> None:
     list_models(config.parent, LARGE)
-    hub.bytes_per_second = 8 << 20
+    hub.bytes_per_second = 6 << 20
     command = [bin_dir / "zipllm", "download", config]
     process = subprocess.Popen(command, env=environment(tmp_path, HF_ENDPOINT=hub.url), stderr=subprocess.DEVNULL)
     parts = config.parent / "models" / ".downloads"
@@ -134,9 +162,12 @@ def test_goes_on_after_it_was_killed(
     while not any(part.is_file() and part.stat().st_size > 2 << 20 for part in parts.rglob("*-*")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
+    second = zipllm("download", config)
+    assert second.returncode == 1 and f"error: {LARGE}: another process is fetching it" in second.stderr
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (config.parent / "models" / "acme--large").exists(), "a model is there whole or not at all"
+    (parts / f"acme--large@{'0' * 40}").mkdir()  # of a commit that is not the newest any more
     hub.bytes_per_second = 0
     hub.log.clear()
     result = zipllm("download", config, "--json")
@@ -168,17 +199,32 @@ def test_each_failure_has_its_message(
     assert result.returncode == 1
     assert any(line.startswith(f"error: {model}: ") and message in line for line in result.stderr.splitlines())
     assert not (config.parent / "models" / model.replace("/", "--")).exists()
+    parts = [path for path in (config.parent / "models").rglob("*") if ".parts" in str(path)]
+    assert parts == [], "no part without a byte is left behind"
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(429, "too many requests: try again later"), (503, "a fault of its own (HTTP 503)")]
+)
+def test_faults_that_stay_have_their_message(
+    status: int, message: str, config: Path, hub: HubServer, zipllm: Zipllm
+) -> None:
+    list_models(config.parent, BASE, LARGE)
+    hub.faults = [Fault(f"GET /api/models/{BASE}", status=status, headers={"Retry-After": "0"}, times=100)]
+    result = zipllm("download", config, "--json")
+    assert result.returncode == 1 and f"error: {BASE}: " in result.stderr and message in result.stderr
+    assert [row["status"] for row in json.loads(result.stdout)["models"]] == ["failed", "fetched"]
 
 
 def test_one_failure_does_not_stop_the_others(config: Path, zipllm: Zipllm, tmp_path: Path) -> None:
-    list_models(config.parent, "acme/none", "locked/gate", TUNES[1])
+    list_models(config.parent, "acme/none", "locked/gate", BASE)
     result = zipllm("download", config, "--json")
     assert result.returncode == 1
     assert [row["status"] for row in json.loads(result.stdout)["models"]] == ["failed", "failed", "fetched"]
     token = tmp_path / "hf" / "token"  # where the hub's own tools keep it
     token.parent.mkdir(exist_ok=True)
     token.write_text("hf_good\n")
-    list_models(config.parent, "locked/gate", TUNES[1])
+    list_models(config.parent, "locked/gate", BASE)
     granted = zipllm("download", config)
     assert granted.returncode == 0, granted.stderr
 
@@ -251,3 +297,173 @@ def test_a_fine_tune_waits_for_its_base(config: Path, hub: HubServer, zipllm: Zi
     assert result.returncode == 1
     assert [model["status"] for model in json.loads(result.stdout)["models"]] == ["failed", "not_tried"]
     assert f"its base {BASE} could not be fetched" in result.stderr
+
+
+def test_what_patterns_leave_out_is_told_and_fetched_later(
+    config: Path, family: Path, hub: HubServer, zipllm: Zipllm, bin_dir: Path
+) -> None:
+    models = config.parent / "models"
+    copy, note = models / "acme--tiny", models / ".downloads" / "acme--tiny.json"
+    some = zipllm("download", config, "--exclude", "extra/", "--json")
+    row = json.loads(some.stdout)["models"][0]
+    left_out = ["extra/empty.txt", "extra/merges.txt"]
+    assert row["left_out"] == json.loads(note.read_text()) and row["left_out"]["files"] == left_out
+    again = zipllm("download", config, "--exclude", "extra/")
+    assert f"{BASE}: already there; without 2 files (extra/empty.txt, extra/merges.txt)" in again.stdout
+    stored = zipllm(config)
+    assert stored.returncode == 0
+    assert f"warning: {BASE}: its download left out 2 files (extra/empty.txt, extra/merges.txt)" in stored.stderr
+
+    hub.log.clear()
+    one = zipllm("download", config, "--include", "*/merges.txt", "--json")
+    row = json.loads(one.stdout)["models"][0]
+    assert (row["status"], row["files"], row["left_out"]["files"]) == ("fetched", 1, ["extra/empty.txt"])
+    other = zipllm("download", config, "--revision", "v9")
+    assert other.returncode == 1 and 'no revision "v9"' in other.stderr
+    rest = zipllm("download", config, "--json")
+    assert rest.returncode == 0 and "left_out" not in json.loads(rest.stdout)["models"][0], rest.stderr
+    assert same_tree(family / BASE, copy) and not note.parent.exists()
+    assert not any("config.json" in entry["path"] for entry in hub.log), "what is there is not fetched again"
+
+    whole = zipllm(config, "--json")
+    model = json.loads(whole.stdout)["models"][0]
+    assert (model["version"], model.get("warnings")) == (2, None)
+    subprocess.run([bin_dir / "restore", config, BASE, config.parent / "out"], check=True, capture_output=True)
+    assert same_tree(family / BASE, config.parent / "out")
+
+
+def test_the_rest_of_a_model_is_of_the_same_commit(
+    config: Path, hub: HubServer, zipllm: Zipllm, tmp_path: Path
+) -> None:
+    changing = tmp_path / "hub" / BASE
+    changing.mkdir(parents=True)
+    (changing / "config.json").write_text("{}")
+    (changing / "README.md").write_text("old")
+    server = HubServer(tmp_path / "hub").start()
+    assert zipllm("download", config, "--exclude", "*.md", HF_ENDPOINT=server.url).returncode == 0
+    (changing / "README.md").write_text("new")
+    moved = zipllm("download", config, "--revision", "main", HF_ENDPOINT=server.url)
+    assert moved.returncode == 1 and "main is another: ask for --revision" in moved.stderr
+    gone = zipllm("download", config, HF_ENDPOINT=server.url)
+    assert gone.returncode == 1 and "it has no revision" in gone.stderr, "the server keeps no old commits"
+    (changing / "README.md").write_text("old")
+    assert zipllm("download", config, HF_ENDPOINT=server.url).returncode == 0
+    assert (config.parent / "models" / "acme--tiny" / "README.md").read_text() == "old"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_note_that_is_damaged_is_told(config: Path, zipllm: Zipllm) -> None:
+    assert zipllm("download", config, "--exclude", "extra/").returncode == 0
+    (config.parent / "models" / ".downloads" / "acme--tiny.json").write_text("{")
+    for arguments, code, kind in [(("download", config), 1, "error"), ((config,), 0, "warning")]:
+        result = zipllm(*arguments)
+        assert result.returncode == code
+        assert any(line.startswith(kind) and "not the note of a download" in line for line in result.stderr.split("\n"))
+
+
+def test_patterns_and_revision_with_download_and_store(
+    config: Path, hub: HubServer, zipllm: Zipllm, bin_dir: Path
+) -> None:
+    alone = zipllm(config, "--exclude", "extra/")
+    assert alone.returncode == 2 and "--download" in alone.stderr, "without --download they mean nothing"
+    first = zipllm(config, "--download", "--exclude", "extra/", "--revision", "main", "--jobs", "1", "--json")
+    model = json.loads(first.stdout)["models"][0]
+    assert first.returncode == 0 and model["files"] == 4 and "left out 2 files" in model["warnings"][0]
+    subprocess.run(["rm", "-r", config.parent / "models" / "acme--tiny"], check=True)
+    hub.log.clear()
+    again = zipllm(config, "--download", "--exclude", "extra/")
+    assert again.returncode == 0 and hub.log == [], "what is stored is not fetched again"
+    whole = zipllm(config, "--download", "--json")
+    model = json.loads(whole.stdout)["models"][0]
+    assert (model["files"], model["version"], model.get("warnings")) == (6, 2, None), whole.stderr
+
+
+def test_a_base_that_is_not_listed_is_fetched_where_it_is_needed(config: Path, hub: HubServer, zipllm: Zipllm) -> None:
+    list_models(config.parent, TUNES[0])
+    result = zipllm("download", config, "--json")
+    assert [row["model"] for row in json.loads(result.stdout)["models"]] == [BASE, TUNES[0]]
+    assert f"{BASE} is not listed, and fetched too" in result.stderr
+    subprocess.run(["rm", "-r", config.parent / "models"], check=True)
+    result = zipllm(config, "--download", "--json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert [(model["model"], model["status"]) for model in report["models"]] == [
+        (BASE, "stored"),
+        (TUNES[0], "stored"),
+    ]
+    assert report["models"][1]["base"] == BASE
+    subprocess.run(["rm", "-r", config.parent / "models", config.parent / "store"], check=True)
+    hub.faults = [Fault(f"GET /api/models/{BASE}", status=404, times=9)]
+    result = zipllm(config, "--download", "--json")
+    assert [model["status"] for model in json.loads(result.stdout)["models"]] == ["failed", "not_tried"]
+
+
+def test_a_base_of_stored_models_is_not_fetched(config: Path, hub: HubServer, zipllm: Zipllm) -> None:
+    list_models(config.parent, TUNES[0])
+    (config.parent / "b.json").write_text("{}")
+    assert zipllm(config, "--download").returncode == 0
+    (config.parent / "b.json").write_text(json.dumps({BASE: [TUNES[0]]}))
+    hub.log.clear()
+    assert zipllm(config, "--download").returncode == 0 and hub.log == []
+
+
+def test_a_model_is_stored_before_the_next_is_fetched(config: Path, hub: HubServer, zipllm: Zipllm) -> None:
+    models = (BASE, TUNES[0], TUNES[1])
+    list_models(config.parent, *models)
+    stored: dict[str, int] = {}
+
+    def note(path: str) -> None:
+        model = path.removeprefix("/api/models/").partition("/revision")[0]
+        if model in models:
+            stored[model] = len(list((config.parent / "store").glob("models/**/*.json")))
+
+    hub.on_request = note
+    assert zipllm(config, "--download").returncode == 0
+    assert stored == {BASE: 0, TUNES[0]: 1, TUNES[1]: 2}
+
+
+def test_ids_that_differ_in_case_are_refused(config: Path, hub: HubServer, zipllm: Zipllm) -> None:
+    list_models(config.parent, BASE, BASE.upper())
+    result = zipllm(config, "--download", "--json")
+    assert [model["status"] for model in json.loads(result.stdout)["models"]] == ["failed"] * 2 and hub.log == []
+    assert "differs only in case" in result.stderr
+
+
+def test_a_link_to_a_snapshot_of_the_cache_is_a_model(
+    config: Path, family: Path, zipllm: Zipllm, bin_dir: Path
+) -> None:
+    cache = config.parent / "hf" / "hub" / "models--acme--tiny"
+    snapshot = cache / "snapshots" / ("a" * 40)
+    (cache / "blobs").mkdir(parents=True)
+    for number, source in enumerate(sorted(path for path in (family / BASE).rglob("*") if path.is_file())):
+        blob, link = cache / "blobs" / f"{number:040x}", snapshot / source.relative_to(family / BASE)
+        blob.write_bytes(source.read_bytes())
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    (config.parent / "models" / "acme").mkdir(parents=True)
+    (config.parent / "models" / BASE).symlink_to(snapshot)
+    result = zipllm(config)
+    assert result.returncode == 0, result.stderr
+    subprocess.run([bin_dir / "restore", config, BASE, config.parent / "out"], check=True, capture_output=True)
+    assert same_tree(family / BASE, config.parent / "out")
+
+
+def test_a_terminal_shows_how_far_it_is(config: Path, hub: HubServer, bin_dir: Path, tmp_path: Path) -> None:
+    list_models(config.parent, LARGE)
+    hub.bytes_per_second = 8 << 20
+    terminal, program_side = pty.openpty()
+    command = [bin_dir / "zipllm", "download", config]
+    variables = environment(tmp_path, HF_ENDPOINT=hub.url, TERM="xterm")
+    fcntl.ioctl(program_side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=program_side)
+    os.close(program_side)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while piece := os.read(terminal, 4096):
+            shown += piece
+    assert process.wait() == 0
+    text = shown.decode()
+    assert f"{LARGE} [" in text and " / 12.70 MB  " in text and " MB/s  " in text, text
+    lines = re.split(r"\r|\x1b\[2K", text)
+    assert max(map(len, lines)) <= 80, "a line fits the terminal"

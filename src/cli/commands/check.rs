@@ -1,19 +1,42 @@
 //! `zipllm check CONFIG`: tells whether the store is whole.
 
-use crate::check::{self, CheckReport, Options};
+use clap::Args;
+
+use crate::check::{self, CheckReport, Damage, Options, Subset};
 use crate::cli::Outcome;
-use crate::cli::args::CheckArgs;
+use crate::cli::place::PlaceArgs;
 use crate::cli::progress::Bar;
 use crate::cli::terminal::{bytes, escape_line, rate};
-use crate::config::Config;
 use crate::store::Store;
 
-pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
-    let config = Config::load(&args.config)?;
-    let store = Store::open(&config.storage_dir)?;
+/// Files that a person is shown of those that one object hurts.
+const FILES: usize = 20;
+
+/// `zipllm check CONFIG`.
+#[derive(Debug, Args)]
+#[command(override_usage = "zipllm check [OPTIONS] <CONFIG | --store DIR>")]
+pub struct CheckArgs {
+    /// Which store
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Decode every object and compare it with its name
+    #[arg(long)]
+    read_data: bool,
+    /// Decode only the Nth of M parts of all objects; M runs with different N decode all
+    #[arg(long, value_name = "N/M", value_parser = subset, requires = "read_data")]
+    subset: Option<Subset>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: CheckArgs) -> anyhow::Result<Outcome> {
+    let place = args.place.find(Vec::new(), &[])?;
+    let store = Store::open(&place.storage_dir)?;
     let options = Options {
-        threads: args.threads.unwrap_or(config.threads),
+        threads: place.threads,
         read_data: args.read_data,
+        subset: args.subset,
     };
     let report = check::run(&store, options, &Bar::default())?;
     if args.json {
@@ -28,20 +51,41 @@ pub fn run(args: &CheckArgs) -> anyhow::Result<Outcome> {
     })
 }
 
+/// Parses N/M.
+fn subset(text: &str) -> Result<Subset, String> {
+    let bad = || "has to be N/M with N from 1 to M".to_owned();
+    let (number, of) = text.split_once('/').ok_or_else(bad)?;
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    let of: u64 = of.parse().map_err(|_| bad())?;
+    if (1..=of).contains(&number) {
+        Ok(Subset { number, of })
+    } else {
+        Err(bad())
+    }
+}
+
+/// Describes one damaged thing, and what it hurts.
+pub fn describe(damage: &Damage) -> String {
+    let mut text = format!("damage: {}\n", escape_line(&damage.reason));
+    for file in damage.hurts.iter().take(FILES) {
+        text += &format!("  cannot be restored: {}\n", escape_line(file));
+    }
+    match damage.hurts.len().saturating_sub(FILES) {
+        0 => text,
+        more => text + &format!("  and {more} more files (--json names them)\n"),
+    }
+}
+
 fn summary(report: &CheckReport, read_data: bool) -> String {
     let mut text = String::new();
     for warning in &report.warnings {
         text += &format!("note: {}\n", escape_line(warning));
     }
-    for damage in &report.damage {
-        text += &format!("damage: {}\n", escape_line(&damage.reason));
-        for file in &damage.hurts {
-            text += &format!("  cannot be restored: {}\n", escape_line(file));
-        }
-    }
+    text += &report.damage.iter().map(describe).collect::<String>();
     let read = if read_data {
         format!(
-            ", {} read and verified ({})",
+            ", {} of them, {}, read and verified ({})",
+            report.objects_read,
             bytes(report.bytes_read),
             rate(report.bytes_read, report.seconds)
         )

@@ -2,6 +2,9 @@
 
 use std::collections::HashSet;
 
+use serde::Serialize;
+
+use super::delete_source::{self, Sources};
 use crate::cli::Outcome;
 use crate::cli::args::CompressArgs;
 use crate::cli::progress::Bar;
@@ -11,8 +14,9 @@ use crate::config::Config;
 use crate::ingest::{self, Job};
 use crate::name::ModelId;
 use crate::report::{Coded, IngestReport, ModelReport, Status};
+use crate::source::locate;
 
-pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
+pub fn run(args: CompressArgs) -> anyhow::Result<Outcome> {
     let Some(path) = &args.config else {
         anyhow::bail!("no config file was given")
     };
@@ -20,7 +24,6 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
     let list = config.model_list()?;
     let map = config.base_map(&list.models)?;
     let planned = map.order(&list.models);
-    #[cfg(feature = "hub")]
     if args.download {
         super::download::make_model_dir(&config)?;
     }
@@ -42,34 +45,56 @@ pub fn run(args: &CompressArgs) -> anyhow::Result<Outcome> {
             ..config.encode_options()
         },
         accept_missing: args.accept_missing,
+        may_be_deleted: args.delete_source,
+        wait: args.wait,
         optional,
         ..ingest::Options::default()
     };
-    #[cfg(feature = "hub")]
-    let fetched = args
-        .download
-        .then(|| super::download::fetch_and_store(&config, &jobs, &options));
-    #[cfg(not(feature = "hub"))]
-    let fetched: Option<anyhow::Result<IngestReport>> = None;
-    let mut report = match fetched {
-        Some(report) => report?,
-        None => ingest::run(
-            &jobs,
-            &config.model_dir,
-            &config.storage_dir,
-            &options,
-            &Bar::default(),
-        )?,
+    let mut report = if args.download {
+        super::download::fetch_and_store(&config, args.fetch, &jobs, &options)?
+    } else {
+        let (models, store) = (&config.model_dir, &config.storage_dir);
+        ingest::run(&jobs, models, store, &options, &Bar::default())?
     };
+    super::left_out::warn(&mut report, &config);
     warnings.extend(tell_unlisted(&report, &options.optional));
     report.warnings.splice(0..0, warnings);
+    let deleted = args.delete_source.then(|| {
+        let locate = |model: &ModelId| locate(&config.model_dir, model);
+        delete_source::run(&report, locate, &config.storage_dir, options.threads)
+    });
+    conclude(report, deleted.transpose()?, args.json)
+}
+
+/// Prints what a run did, and says how it ended.
+pub fn conclude(
+    report: IngestReport,
+    deleted: Option<Sources>,
+    as_json: bool,
+) -> anyhow::Result<Outcome> {
     tell_problems(&report);
-    if args.json {
-        super::print_json(&report)?;
-    } else {
-        super::print(&summary(&report))?;
-    }
-    Ok(outcome(&report))
+    let ended = outcome(&report);
+    let document = Document { report, deleted };
+    super::print(&super::render(&document, as_json, |document| {
+        let deleted = document
+            .deleted
+            .as_ref()
+            .map_or_else(String::new, Sources::describe);
+        summary(&document.report) + &deleted
+    })?)?;
+    Ok(match &document.deleted {
+        Some(deleted) => deleted.outcome(ended),
+        None => ended,
+    })
+}
+
+/// What a run did, and what it deleted.
+#[derive(Serialize)]
+struct Document {
+    #[serde(flatten)]
+    report: IngestReport,
+    #[serde(flatten)]
+    deleted: Option<Sources>,
 }
 
 /// Says which models were stored that are not in the list.

@@ -1,49 +1,27 @@
 //! `zipllm download CONFIG`, and `zipllm CONFIG --download`: models from the Hugging Face Hub.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::fs;
-use std::path::PathBuf;
+use std::slice;
 use std::time::Instant;
 
-use clap::Args;
 use serde::Serialize;
 
 use crate::cli::Outcome;
+use crate::cli::args::{DownloadArgs, FetchArgs};
 use crate::cli::progress::Bar;
-use crate::cli::terminal::{bytes, rate};
+use crate::cli::terminal::{bytes, megabytes_per_second};
 use crate::config::Config;
 use crate::error::Error;
 use crate::hub::{self, Access, Client, Fetched, Patience};
 use crate::ingest::{self, Job};
-use crate::name::ModelId;
+use crate::name::{ModelId, RelPath};
 use crate::report::{IngestReport, ModelReport, Savings, Status, StoreTotals};
-use crate::source::locate;
+use crate::source::{LeftOut, locate};
 use crate::store::Store;
 
 const ENDPOINT: &str = "https://huggingface.co";
-
-/// `zipllm download CONFIG`.
-#[derive(Debug, Args)]
-pub struct DownloadArgs {
-    /// The config file (JSON)
-    pub config: PathBuf,
-    /// Branch, tag or commit
-    #[arg(long, default_value = "main")]
-    pub revision: String,
-    /// Fetch only files that match, as in '*.json' or 'onnx/'; may be given several times
-    #[arg(long, value_name = "PATTERN")]
-    pub include: Vec<String>,
-    /// Leave out files that match
-    #[arg(long, value_name = "PATTERN")]
-    pub exclude: Vec<String>,
-    /// Files fetched at once
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub jobs: u16,
-    /// Print the summary as JSON
-    #[arg(long)]
-    pub json: bool,
-}
 
 /// What became of the models of one run.
 #[derive(Serialize)]
@@ -59,11 +37,14 @@ struct Row {
     status: &'static str,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     fetched: Option<Fetched>,
+    /// Files that it lacks since patterns left them out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_out: Option<LeftOut>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
-/// Fetches every listed model that `model_dir` lacks.
+/// Fetches every listed model that `model_dir` lacks, and the bases that they need.
 pub fn run(args: DownloadArgs) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let config = Config::load(&args.config)?;
@@ -71,18 +52,9 @@ pub fn run(args: DownloadArgs) -> anyhow::Result<Outcome> {
     list.warnings
         .iter()
         .for_each(|warning| super::tell("warning", warning));
-    let options = hub::Options {
-        revision: args.revision,
-        include: args.include,
-        exclude: args.exclude,
-        files_at_once: args.jobs.into(),
-    };
-    let fetcher = Fetcher::new(&config, options)?;
-    let models: Vec<_> = list
-        .models
-        .into_iter()
-        .map(|model| fetcher.row(model))
-        .collect();
+    let models = with_bases(&config, list.models)?;
+    let fetcher = Fetcher::new(&config, args.fetch)?;
+    let models: Vec<_> = models.into_iter().map(|model| fetcher.row(model)).collect();
     let bytes_received = models
         .iter()
         .filter_map(|row| row.fetched.as_ref())
@@ -111,25 +83,78 @@ pub fn run(args: DownloadArgs) -> anyhow::Result<Outcome> {
     })
 }
 
+/// Adds the bases that nobody listed, but that a model which is not stored yet is to be stored against.
+///
+/// The base map need not be there yet: it may be written when the models are.
+fn with_bases(config: &Config, listed: Vec<ModelId>) -> anyhow::Result<Vec<ModelId>> {
+    if !config
+        .base_ft_path
+        .as_ref()
+        .is_some_and(|path| path.exists())
+    {
+        return Ok(listed);
+    }
+    let planned = config.base_map(&listed)?.order(&listed);
+    let (mut jobs, mut unlisted) = (Vec::new(), HashSet::new());
+    for planned in planned {
+        if planned.unlisted {
+            unlisted.insert(planned.id.clone());
+        }
+        jobs.push(Job {
+            model: planned.id,
+            base: planned.base,
+        });
+    }
+    let needed = needed_bases(config, &jobs, &unlisted);
+    let is_due = |model: &ModelId| {
+        !unlisted.contains(model) || needed.contains(model) && stored(config, model).is_none()
+    };
+    let models = jobs.into_iter().map(|job| job.model);
+    let due: Vec<_> = models.filter(is_due).collect();
+    for model in due.iter().filter(|model| unlisted.contains(model)) {
+        let text =
+            format!("{model} is not listed, and fetched too: it is the base of a listed model");
+        super::tell("warning", &text);
+    }
+    Ok(due)
+}
+
+/// The bases of those models that are to be stored and are not: a stored one was encoded for good.
+fn needed_bases(config: &Config, jobs: &[Job], unlisted: &HashSet<ModelId>) -> HashSet<ModelId> {
+    let mut needed = HashSet::new();
+    // A base comes before its fine-tunes.
+    for job in jobs.iter().rev() {
+        let is_due = !unlisted.contains(&job.model) || needed.contains(&job.model);
+        if is_due && stored(config, &job.model).is_none() {
+            needed.extend(job.base.clone());
+        }
+    }
+    needed
+}
+
 fn summary(report: &Report) -> String {
-    let line = |row: &Row| match &row.fetched {
-        Some(got) => {
-            format!(
-                "{}: {} files, {}, commit {:.12}\n",
-                row.model,
+    let line = |row: &Row| {
+        let what = match &row.fetched {
+            Some(got) => format!(
+                "{} files, {}, commit {:.12}",
                 got.files,
                 bytes(got.bytes),
                 got.commit
-            )
-        }
-        None => format!("{}: {}\n", row.model, row.status),
+            ),
+            None => row.status.to_owned(),
+        };
+        let without = row
+            .left_out
+            .as_ref()
+            .map_or_else(String::new, |note| format!("; without {note}"));
+        format!("{}: {what}{without}\n", row.model)
     };
     let lines: String = report.models.iter().map(line).collect();
     format!(
         "{lines}received {} in {:.1} s ({})\n",
         bytes(report.bytes_received),
         report.seconds,
-        rate(report.bytes_received, report.seconds)
+        megabytes_per_second(report.bytes_received, report.seconds)
     )
 }
 
@@ -141,41 +166,80 @@ struct Fetcher<'a> {
 }
 
 impl<'a> Fetcher<'a> {
-    fn new(config: &'a Config, options: hub::Options) -> anyhow::Result<Self> {
+    fn new(config: &'a Config, args: FetchArgs) -> anyhow::Result<Self> {
         make_model_dir(config)?;
         Ok(Self {
             config,
             client: Client::new(access(), Patience::default())?,
-            options,
+            options: hub::Options {
+                revision: args.revision,
+                include: args.include,
+                exclude: args.exclude,
+                files_at_once: args.jobs.into(),
+            },
         })
     }
 
-    /// Fetches a model unless its directory is there.
+    /// Fetches a model whose directory is not there, or what an earlier run left out of it and this one does not.
     fn fetch(&self, model: &ModelId) -> anyhow::Result<Option<Fetched>> {
-        if locate(&self.config.model_dir, model)?.is_some() {
-            return Ok(None);
-        }
-        let fetched = hub::fetch(
-            &self.client,
-            model,
-            &self.config.model_dir,
-            &self.options,
-            &Bar::default(),
-        )?;
+        let (client, directory, options) = (&self.client, &self.config.model_dir, &self.options);
+        let bar = Bar::default();
+        let fetched = match (locate(directory, model)?, self.note(model)?) {
+            (None, _) => hub::fetch(client, model, directory, options, &bar)?,
+            (Some(_), Some(note)) if note.files.iter().any(|path| options.want(path)) => {
+                hub::complete(client, model, note, directory, options, &bar)?
+            }
+            _ => return Ok(None),
+        };
         tracing::info!(%model, bytes = fetched.bytes, commit = fetched.commit, "fetched");
         Ok(Some(fetched))
     }
 
+    /// Fetches a model to be stored: one that is gone since it was stored is not asked for, unless files that an earlier
+    /// run left out are wanted now.
+    fn fetch_to_store(&self, model: &ModelId) -> anyhow::Result<Option<Fetched>> {
+        let is_gone = locate(&self.config.model_dir, model)?.is_none();
+        match stored(self.config, model).filter(|_| is_gone) {
+            Some(files) => {
+                let note = LeftOut::read(&self.config.model_dir, model)?;
+                let lacks = |path: &RelPath| !files.contains(path) && self.options.want(path);
+                if note.is_some_and(|note| !note.filtered(lacks).files.is_empty()) {
+                    return self.fetch(model);
+                }
+                Ok(None)
+            }
+            None => self.fetch(model),
+        }
+    }
+
+    /// The files that the model's directory lacks since patterns left them out.
+    fn note(&self, model: &ModelId) -> Result<Option<LeftOut>, Error> {
+        let directory = hub::place(&self.config.model_dir, model);
+        let is_fetched =
+            locate(&self.config.model_dir, model)?.is_some_and(|found| found.root() == directory);
+        let note = LeftOut::read(&self.config.model_dir, model)?.filter(|_| is_fetched);
+        let note = note.map(|note| note.absent_from(&directory));
+        Ok(note.filter(|note| !note.files.is_empty()))
+    }
+
     fn row(&self, model: ModelId) -> Row {
-        let (status, fetched, error) = match self.fetch(&model) {
-            Ok(Some(fetched)) => ("fetched", Some(fetched), None),
-            Ok(None) => ("already there", None, None),
-            Err(error) => ("failed", None, Some(format!("{error:#}"))),
+        let row = self.fetch(&model).and_then(|fetched| {
+            let status = if fetched.is_some() {
+                "fetched"
+            } else {
+                "already there"
+            };
+            Ok((status, fetched, self.note(&model)?))
+        });
+        let (status, fetched, left_out, error) = match row {
+            Ok((status, fetched, left_out)) => (status, fetched, left_out, None),
+            Err(error) => ("failed", None, None, Some(format!("{error:#}"))),
         };
         Row {
             model,
             status,
             fetched,
+            left_out,
             error,
         }
     }
@@ -207,54 +271,79 @@ fn access() -> Access {
 /// its base it would take several times the space for ever.
 pub fn fetch_and_store(
     config: &Config,
+    args: FetchArgs,
     jobs: &[Job],
     options: &ingest::Options,
 ) -> anyhow::Result<IngestReport> {
-    let fetcher = Fetcher::new(config, hub::Options::default())?;
+    let fetcher = Fetcher::new(config, args)?;
     let mut all = empty(options.threads);
     let start = Instant::now();
-    let mut failed = HashSet::new();
+    let needed = needed_bases(config, jobs, &options.optional);
+    let mut refused: HashMap<_, _> = ingest::clashes(jobs, &config.model_dir)
+        .into_iter()
+        .map(|(model, reason)| (model, (Status::Failed, reason)))
+        .collect();
     for job in jobs {
-        let refusal = match &job.base {
-            Some(base) if failed.contains(base) => Some((
-                Status::NotTried,
-                format!("its base {base} could not be fetched"),
-            )),
-            // A base that is not listed was not asked for.
-            _ if options.optional.contains(&job.model) || is_stored(config, &job.model) => None,
-            _ => fetcher
-                .fetch(&job.model)
-                .err()
-                .map(|error| (Status::Failed, format!("{error:#}"))),
-        };
-        if let Some((status, error)) = refusal {
-            failed.insert(job.model.clone());
-            all.models.push(ModelReport {
-                error: Some(error),
-                ..ModelReport::new(&job.model, status)
-            });
-            continue;
+        if !refused.contains_key(&job.model) {
+            let is_due = !options.optional.contains(&job.model) || needed.contains(&job.model);
+            match fetch_with_base(&fetcher, job, is_due, &refused) {
+                Ok(()) => {
+                    add(&mut all, store(config, job, options)?);
+                    continue;
+                }
+                Err(refusal) => refused.insert(job.model.clone(), refusal),
+            };
         }
-        let one = [job.clone()];
-        add(
-            &mut all,
-            ingest::run(
-                &one,
-                &config.model_dir,
-                &config.storage_dir,
-                options,
-                &Bar::default(),
-            )?,
-        );
+        if let Some((status, error)) = refused.get(&job.model) {
+            all.models.push(ModelReport {
+                error: Some(error.clone()),
+                ..ModelReport::new(&job.model, *status)
+            });
+        }
     }
     all.seconds = start.elapsed().as_secs_f64();
     Ok(all)
 }
 
-fn is_stored(config: &Config, model: &ModelId) -> bool {
-    Store::open(&config.storage_dir)
-        .and_then(|store| store.newest(model))
-        .is_ok_and(|found| found.is_some())
+type Refusal = (Status, String);
+
+/// Fetches a model if it is due; the error says why it is not to be stored.
+fn fetch_with_base(
+    fetcher: &Fetcher<'_>,
+    job: &Job,
+    is_due: bool,
+    refused: &HashMap<ModelId, Refusal>,
+) -> Result<(), Refusal> {
+    if let Some(base) = job.base.as_ref().filter(|base| refused.contains_key(base)) {
+        let reason = format!(
+            "its base {base} could not be fetched; to store it without, name no base for it"
+        );
+        return Err((Status::NotTried, reason));
+    }
+    if is_due {
+        fetcher
+            .fetch_to_store(&job.model)
+            .map_err(|error| (Status::Failed, format!("{error:#}")))?;
+    }
+    Ok(())
+}
+
+fn store(config: &Config, job: &Job, options: &ingest::Options) -> Result<IngestReport, Error> {
+    let (models, store) = (&config.model_dir, &config.storage_dir);
+    ingest::run(
+        slice::from_ref(job),
+        models,
+        store,
+        options,
+        &Bar::default(),
+    )
+}
+
+/// The paths of a stored model's files; `None` if it is not in the store, or not to be read there.
+fn stored(config: &Config, model: &ModelId) -> Option<HashSet<RelPath>> {
+    let newest = Store::open(&config.storage_dir).and_then(|store| store.newest(model));
+    let manifest = newest.ok().flatten()?;
+    Some(manifest.files.into_iter().map(|file| file.path).collect())
 }
 
 fn empty(threads: usize) -> IngestReport {

@@ -1,24 +1,46 @@
 //! `zipllm optimize CONFIG`: finds better bases with all that the store knows now.
 
+use clap::Args;
+
 use crate::cli::Outcome;
-use crate::cli::args::OptimizeArgs;
+use crate::cli::args::effort;
+use crate::cli::place::PlaceArgs;
 use crate::cli::progress::Bar;
 use crate::cli::terminal::{bytes, percent};
 use crate::codec::EncodeOptions;
-use crate::config::Config;
+use crate::codec::select::Effort;
 use crate::optimize::{self, OptimizeReport, Options};
-use crate::store::{Store, StoreWriter};
 
-pub fn run(args: &OptimizeArgs) -> anyhow::Result<Outcome> {
-    let config = Config::load(&args.config)?;
-    // A store that is not there is not to be made.
-    Store::open(&config.storage_dir)?;
-    let writer = StoreWriter::open(&config.storage_dir)?;
+/// `zipllm optimize CONFIG`.
+#[derive(Debug, Args)]
+#[command(override_usage = "zipllm optimize [OPTIONS] <CONFIG | --store DIR>")]
+pub struct OptimizeArgs {
+    /// Which store
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Only say what would be gained, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Wait while another process writes to the store
+    #[arg(long)]
+    wait: bool,
+    /// How long the encoders may search, in place of the config's: fast, default or max
+    #[arg(long, value_parser = effort)]
+    effort: Option<Effort>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: OptimizeArgs) -> anyhow::Result<Outcome> {
+    let place = args.place.find(Vec::new(), &[])?;
+    let writer = place.writer(args.wait)?;
+    let encode = place.encode_options();
     let options = Options {
-        threads: args.threads.unwrap_or(config.threads),
+        threads: place.threads,
         encode: EncodeOptions {
-            effort: args.effort.unwrap_or(config.effort),
-            ..config.encode_options()
+            effort: args.effort.unwrap_or(encode.effort),
+            ..encode
         },
         dry_run: args.dry_run,
     };

@@ -5,20 +5,17 @@ use crate::cli::args::RecodeArgs;
 use crate::cli::progress::Bar;
 use crate::cli::terminal::{bytes, percent};
 use crate::codec::EncodeOptions;
-use crate::config::Config;
 use crate::recode::{self, Options, RecodeReport};
-use crate::store::{Store, StoreWriter};
 
-pub fn run(args: &RecodeArgs) -> anyhow::Result<Outcome> {
-    let config = Config::load(&args.config)?;
-    // A store that is not there is not to be made.
-    Store::open(&config.storage_dir)?;
-    let writer = StoreWriter::open(&config.storage_dir)?;
+pub fn run(args: RecodeArgs) -> anyhow::Result<Outcome> {
+    let place = args.place.find(Vec::new(), &[])?;
+    let writer = place.writer(args.wait)?;
+    let encode = place.encode_options();
     let options = Options {
-        threads: args.threads.unwrap_or(config.threads),
+        threads: place.threads,
         encode: EncodeOptions {
-            effort: args.effort.unwrap_or(config.effort),
-            ..config.encode_options()
+            effort: args.effort.unwrap_or(encode.effort),
+            ..encode
         },
         all: args.all,
     };

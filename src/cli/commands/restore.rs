@@ -1,10 +1,11 @@
 //! `restore CONFIG MODEL OUT`: brings a model back.
 
+use std::path::{Path, PathBuf};
+
 use crate::cli::Outcome;
 use crate::cli::args::RestoreArgs;
 use crate::cli::progress::Bar;
 use crate::cli::terminal::{bytes, rate};
-use crate::config::Config;
 use crate::error::ErrorKind;
 use crate::report::RestoreReport;
 use crate::restore::{self, Options, find_manifest};
@@ -12,21 +13,23 @@ use crate::store::Store;
 
 /// Runs the `restore` program.
 pub fn run(args: RestoreArgs) -> anyhow::Result<Outcome> {
-    let config = Config::load(&args.config)?;
-    let store = Store::open(&config.storage_dir)?;
-    let manifest = find_manifest(&store, &args.model)?;
+    let place = args.place.find(args.words, &["MODEL", "OUT"])?;
+    let model = place.model(0)?;
+    let store = Store::open(&place.storage_dir)?;
+    let manifest = find_manifest(&store, &model)?;
     let options = Options {
-        threads: args.threads.unwrap_or(config.threads),
+        threads: place.threads,
         force: args.force,
     };
-    let (report, errors) = restore::run(&store, &manifest, &args.out, options, &Bar::default())?;
+    let out = place.words.get(1).map(PathBuf::from).unwrap_or_default();
+    let (report, errors) = restore::run(&store, &manifest, &out, options, &Bar::default())?;
     errors
         .iter()
         .for_each(|error| super::tell("error", &error.to_string()));
     if args.json {
         super::print_json(&report)?;
     } else {
-        super::print(&summary(&report, &args))?;
+        super::print(&summary(&report, &out))?;
     }
     Ok(
         if errors
@@ -42,7 +45,7 @@ pub fn run(args: RestoreArgs) -> anyhow::Result<Outcome> {
     )
 }
 
-fn summary(report: &RestoreReport, args: &RestoreArgs) -> String {
+fn summary(report: &RestoreReport, out: &Path) -> String {
     let right = report.bytes_kept + report.bytes_written;
     let kept = match report.files_kept {
         0 => String::new(),
@@ -56,7 +59,7 @@ fn summary(report: &RestoreReport, args: &RestoreArgs) -> String {
         "restored {} version {} to {}: {} files{kept}, {} verified in {:.2} s ({}) with {} threads{failed}\n",
         report.model,
         report.version,
-        args.out.display(),
+        out.display(),
         report.files_written + report.files_kept as u64,
         bytes(right),
         report.seconds,

@@ -2,7 +2,9 @@
 #![allow(unsafe_code)]
 
 use super::super::LANES;
+use super::super::phased::{self, CELLS};
 use super::super::token::{Format, Shape, TokenMap};
+use super::scalar::Target;
 use super::{Coder, CutRun, Isa, Link, Relation, RunScales, Word, narrow, scalar};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
@@ -44,6 +46,29 @@ impl Isa {
             self,
             plain_contexts(map, classes),
             scalar::plain_contexts(map, classes)
+        );
+    }
+
+    /// Replaces the first cell of each element by the context that `map` has for its phase.
+    pub(in super::super) fn phase_contexts(
+        self,
+        map: &[u8; CELLS],
+        hints: &[u8],
+        cells: &mut [u8],
+    ) {
+        by_isa!(
+            self,
+            phase_contexts(map, hints, cells),
+            phased::look_up(map, hints, cells)
+        );
+    }
+
+    /// Reflects words of 16 bits at their predictions where hints say so.
+    pub(in super::super) fn reflect(self, predicted: &[u8], hints: &[u8], words: &mut [u8]) {
+        by_isa!(
+            self,
+            reflect(predicted, hints, words),
+            phased::reflect(predicted, hints, words)
         );
     }
 
@@ -103,13 +128,7 @@ impl Isa {
     }
 
     /// Writes the words of `codes`, of `bits` bits, to `out`.
-    pub(in super::super) fn apply<W: Word>(
-        self,
-        relation: Relation<'_>,
-        bits: u32,
-        codes: &mut [W],
-        out: &mut [u8],
-    ) {
+    fn apply<W: Word>(self, relation: Relation<'_>, bits: u32, codes: &mut [W], out: &mut [u8]) {
         let codes = W::codes(codes);
         by_isa!(
             self,
@@ -188,8 +207,9 @@ impl Isa {
         }
     }
 
-    /// Decodes whole groups, as far as `words` surely suffices, and a short one at the end; returns how many
-    /// elements that were.
+    /// Decodes whole groups, as far as `words` surely suffices, and a short one at the end, to words in `out`; returns
+    /// how many elements that were. `codes` is scratch, an entry an element.
+    #[allow(clippy::too_many_arguments)]
     pub(in super::super) fn decode<W: Word>(
         self,
         coder: &Coder<'_>,
@@ -197,20 +217,29 @@ impl Isa {
         words: &[u8],
         position: &mut usize,
         ctx: &[u8],
+        relation: Relation<'_>,
         codes: &mut [W],
+        out: &mut [u8],
     ) -> usize {
-        let done = match <&mut [u32; LANES]>::try_from(&mut *states) {
-            Ok(states) => self.decode_wide(coder, states, words, position, ctx, W::codes(codes)),
-            Err(_) => 0,
-        };
-        done + scalar::decode(
-            coder,
-            states,
-            words,
-            position,
-            &ctx[done..],
-            &mut codes[done..],
-        )
+        let bits = coder.map.bits;
+        let size = bits as usize / 8;
+        let mut done = 0;
+        if let Ok(states) = <&mut [u32; LANES]>::try_from(&mut *states) {
+            let target = if bits == 16 {
+                Target::Words(relation, &mut *out)
+            } else {
+                Target::Codes(W::codes(codes))
+            };
+            done = self.decode_wide(coder, states, words, position, ctx, target);
+            if bits != 16 {
+                self.apply(relation, bits, &mut codes[..done], &mut out[..done * size]);
+            }
+        }
+        let (ctx, codes) = (&ctx[done..], &mut codes[done..]);
+        let more = scalar::decode(coder, states, words, position, ctx, codes);
+        let out = &mut out[done * size..][..more * size];
+        self.apply(relation.after(done * size), bits, &mut codes[..more], out);
+        done + more
     }
 
     fn decode_wide(
@@ -220,7 +249,7 @@ impl Isa {
         words: &[u8],
         position: &mut usize,
         ctx: &[u8],
-        codes: scalar::Codes<'_>,
+        target: Target<'_>,
     ) -> usize {
         macro_rules! run {
             ($planes:literal, $solo:literal) => {
@@ -229,12 +258,14 @@ impl Isa {
                     // SAFETY: these values exist only where the machine has the instructions.
                     #[cfg(target_arch = "x86_64")]
                     Isa::Avx2 => unsafe {
-                        avx2::decode::<$planes, $solo>(coder, states, words, position, ctx, codes)
+                        avx2::decode::<$planes, $solo>(coder, states, words, position, ctx, target)
                     },
                     // SAFETY: as above.
                     #[cfg(target_arch = "x86_64")]
                     Isa::Avx512 => unsafe {
-                        avx512::decode::<$planes, $solo>(coder, states, words, position, ctx, codes)
+                        avx512::decode::<$planes, $solo>(
+                            coder, states, words, position, ctx, target,
+                        )
                     },
                 }
             };

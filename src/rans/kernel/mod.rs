@@ -11,7 +11,7 @@ mod scalar;
 use super::token::TokenMap;
 
 pub(super) use narrow::{CutRun, for_each_code};
-pub(super) use scalar::{Relation, Word, load};
+pub(super) use scalar::{Relation, Word, decode as decode_codes, load};
 
 /// An instruction set that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

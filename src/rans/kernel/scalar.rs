@@ -34,6 +34,25 @@ impl Codes<'_> {
     }
 }
 
+/// Where a loop over vectors puts what it decodes.
+pub(super) enum Target<'a> {
+    /// Codes, which are yet to be turned into words.
+    Codes(Codes<'a>),
+    /// Words of 16 bits.
+    Words(Relation<'a>, &'a mut [u8]),
+}
+
+impl Target<'_> {
+    /// The number of elements that there is room for.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Codes(codes) => codes.len(),
+            Self::Words(Relation::Delta(base), out) => base.len().min(out.len()) / 2,
+            Self::Words(Relation::Solo, out) => out.len() / 2,
+        }
+    }
+}
+
 macro_rules! word {
     ($($t:ty, $form:ident);*) => {$(
         impl Word for $t {
@@ -201,7 +220,8 @@ pub(super) fn patch(coder: &Coder<'_>, ctx: u8, token: &mut u8, raw: &mut [Vec<u
     }
 }
 
-pub(super) fn decode<W: Word>(
+/// Decodes codes, as far as `words` surely suffices; returns how many.
+pub(in super::super) fn decode<W: Word>(
     coder: &Coder<'_>,
     states: &mut [u32],
     words: &[u8],
@@ -280,6 +300,16 @@ pub(in super::super) enum Relation<'a> {
     Delta(&'a [u8]),
     /// Words alone.
     Solo,
+}
+
+impl Relation<'_> {
+    /// The relation of the elements from byte `start` on.
+    pub(in super::super) fn after(self, start: usize) -> Self {
+        match self {
+            Self::Delta(base) => Self::Delta(base.get(start..).unwrap_or_default()),
+            Self::Solo => Self::Solo,
+        }
+    }
 }
 
 /// Reads up to eight bytes, lowest first.

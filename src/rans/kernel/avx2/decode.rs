@@ -4,8 +4,12 @@
 use std::arch::x86_64::*;
 
 use super::super::super::token::Shape;
-use super::super::{Coder, group_bytes, scalar};
-use super::{LANES, VECTORS, WIDTH};
+use super::super::scalar::{Codes, Target};
+use super::super::{Coder, Relation, group_bytes};
+use super::{LANES, VECTORS, WIDTH, gather};
+
+/// Bytes ahead of a group that are fetched to the cache: those that the next block's contexts are made of.
+const AHEAD: usize = 8192;
 
 /// For each set of lanes, which of the next words each of them gets.
 static SPREAD: [u64; 256] = spread();
@@ -27,9 +31,13 @@ const fn spread() -> [u64; 256] {
     out
 }
 
-/// How tokens turn to codes, as vectors; the fields are those of the AVX-512 version.
+/// What does not change from group to group; the fields are those of the AVX-512 version.
 #[derive(Clone, Copy)]
-struct Tokens {
+struct Kit {
+    table_bits: __m128i,
+    slots: __m256i,
+    /// The highest context, in every number.
+    last: __m256i,
     /// One below the first token that is not plain, for a signed comparison.
     plain: __m256i,
     /// One below the first escape.
@@ -41,27 +49,29 @@ struct Tokens {
 }
 
 #[target_feature(enable = "avx2,popcnt")]
-fn tokens(coder: &Coder<'_>) -> Tokens {
+fn kit(coder: &Coder<'_>, contexts: usize) -> Kit {
     let map = coder.map;
     let set = |value: u32| _mm256_set1_epi32(value as i32);
-    let escape = set((map.escape as u32).wrapping_sub(1));
-    match map.shape {
-        Shape::Log { linear, head } => Tokens {
-            plain: set((1 << linear) - 1),
-            escape,
-            escape_bits: set(map.bits - 1),
-            shift: _mm_cvtsi32_si128(head as i32 + 1),
-            least: set(linear.saturating_sub(head + 1)),
-            lead: set(1 << head),
-        },
-        Shape::Window { low, first, tokens } => Tokens {
-            plain: set(tokens - 1),
-            escape,
-            escape_bits: set(map.bits),
-            shift: _mm_cvtsi32_si128(low as i32),
-            least: set(low),
-            lead: set((first << low) as u32),
-        },
+    let (plain, escape_bits, shift, least, lead) = match map.shape {
+        Shape::Log { linear, head } => (
+            1 << linear,
+            map.bits - 1,
+            head + 1,
+            linear.saturating_sub(head + 1),
+            1 << head,
+        ),
+        Shape::Window { low, first, tokens } => (tokens, map.bits, low, low, (first << low) as u32),
+    };
+    Kit {
+        table_bits: _mm_cvtsi32_si128(coder.table_bits as i32),
+        slots: set((1 << coder.table_bits) - 1),
+        last: set((contexts - 1).min(255) as u32),
+        plain: set(plain - 1),
+        escape: set((map.escape as u32).wrapping_sub(1)),
+        escape_bits: set(escape_bits),
+        shift: _mm_cvtsi32_si128(shift as i32),
+        least: set(least),
+        lead: set(lead),
     }
 }
 
@@ -75,55 +85,36 @@ pub(in super::super) fn decode<const PLANES: usize, const SOLO: bool>(
     words: &[u8],
     position: &mut usize,
     ctx: &[u8],
-    mut codes: scalar::Codes<'_>,
+    mut target: Target<'_>,
 ) -> usize {
     let contexts = coder.table.len() >> coder.table_bits;
     if contexts == 0 {
         return 0;
     }
-    let last = _mm256_set1_epi32((contexts - 1).min(255) as i32);
-    let kit = tokens(coder);
-    let bits = _mm_cvtsi32_si128(coder.table_bits as i32);
-    let slots = _mm256_set1_epi32((1 << coder.table_bits) - 1);
+    let kit = kit(coder, contexts);
     // SAFETY: the array holds 64 states, as many as eight unaligned loads read.
     let mut x: [__m256i; VECTORS] = std::array::from_fn(|v| unsafe {
         _mm256_loadu_si256(states.as_ptr().add(WIDTH * v).cast())
     });
-    let groups = ctx.len().min(codes.len()) / LANES;
+    let groups = ctx.len().min(target.len()) / LANES;
     let need = group_bytes(LANES, PLANES);
     let mut done = 0;
     let mut at = *position;
     while done < groups && at.checked_add(need).is_some_and(|end| end <= words.len()) {
         // SAFETY: the loop's condition leaves room for `need` bytes from here. Every refill moves the pointer by at
         // most 16 bytes and there are `VECTORS * (1 + PLANES)` of them, each of which reads 16 bytes at the pointer.
-        let start = unsafe { words.as_ptr().add(at) };
-        let mut from = start;
-        let mut token = [_mm256_setzero_si256(); VECTORS];
-        for v in 0..VECTORS {
-            // SAFETY: `done < groups`, so 64 context bytes are there.
-            let ctx = unsafe { _mm_loadl_epi64(ctx.as_ptr().add(done * LANES + WIDTH * v).cast()) };
-            let ctx = _mm256_min_epu32(_mm256_cvtepu8_epi32(ctx), last);
-            let slot = _mm256_or_si256(_mm256_sll_epi32(ctx, bits), _mm256_and_si256(x[v], slots));
-            // SAFETY: the context is at most `contexts - 1` and the slot below `1 << table_bits`, so that the index is
-            // below `contexts << table_bits`, which is no more than the table's length.
-            let entry = unsafe { _mm256_i32gather_epi32::<4>(coder.table.as_ptr().cast(), slot) };
-            let frequency =
-                _mm256_and_si256(_mm256_srli_epi32::<8>(entry), _mm256_set1_epi32(0xFFF));
-            token[v] = _mm256_and_si256(entry, _mm256_set1_epi32(0xFF));
-            let next = _mm256_add_epi32(
-                _mm256_mullo_epi32(frequency, _mm256_srl_epi32(x[v], bits)),
-                _mm256_srli_epi32::<20>(entry),
-            );
-            // SAFETY: see `start`.
-            x[v] = unsafe { refill(next, &mut from) };
-        }
-        // SAFETY: see `start`; the codes have room for group number `done`.
+        // `done < groups`, so 64 context bytes, and the target's group, are there.
         unsafe {
-            if SOLO {
-                solo_group::<PLANES>(&kit, &token, &mut x, &mut from, &mut codes, done);
+            let start = words.as_ptr().add(at);
+            let mut from = start;
+            let ctx = ctx.as_ptr().add(done * LANES);
+            let token = symbols(&kit, coder, ctx, &mut x, &mut from);
+            let code = if SOLO {
+                solo_codes::<PLANES>(&kit, &token, &mut x, &mut from)
             } else {
-                delta_group::<PLANES>(&kit, &token, &mut x, &mut from, &mut codes, done);
-            }
+                delta_codes::<PLANES>(&kit, &token, &mut x, &mut from)
+            };
+            store(&code, &mut target, done);
             at += usize::try_from(from.offset_from(start)).unwrap_or(need);
         }
         done += 1;
@@ -134,6 +125,43 @@ pub(in super::super) fn decode<const PLANES: usize, const SOLO: bool>(
     }
     *position = at;
     done * LANES
+}
+
+/// Takes a symbol off every lane and returns the tokens.
+///
+/// # Safety
+/// As for [`refill`], once a vector; 64 bytes must be readable at `ctx`.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+unsafe fn symbols(
+    kit: &Kit,
+    coder: &Coder<'_>,
+    ctx: *const u8,
+    x: &mut [__m256i; VECTORS],
+    from: &mut *const u8,
+) -> [__m256i; VECTORS] {
+    let mut token = [_mm256_setzero_si256(); VECTORS];
+    for v in 0..VECTORS {
+        // SAFETY: the caller's.
+        let ctx = unsafe { _mm_loadl_epi64(ctx.add(WIDTH * v).cast()) };
+        let ctx = _mm256_min_epu32(_mm256_cvtepu8_epi32(ctx), kit.last);
+        let slot = _mm256_or_si256(
+            _mm256_sll_epi32(ctx, kit.table_bits),
+            _mm256_and_si256(x[v], kit.slots),
+        );
+        // SAFETY: the context is at most `contexts - 1` and the slot below `1 << table_bits`, so that the index is
+        // below `contexts << table_bits`, which is no more than the table's length.
+        let entry = unsafe { gather(slot, coder.table.as_ptr()) };
+        let frequency = _mm256_and_si256(_mm256_srli_epi32::<8>(entry), _mm256_set1_epi32(0xFFF));
+        token[v] = _mm256_and_si256(entry, _mm256_set1_epi32(0xFF));
+        let next = _mm256_add_epi32(
+            _mm256_mullo_epi32(frequency, _mm256_srl_epi32(x[v], kit.table_bits)),
+            _mm256_srli_epi32::<20>(entry),
+        );
+        // SAFETY: the caller's.
+        x[v] = unsafe { refill(next, from) };
+    }
+    token
 }
 
 /// Gives every lane that fell below its interval the next word.
@@ -154,39 +182,109 @@ unsafe fn refill(x: __m256i, from: &mut *const u8) -> __m256i {
     _mm256_blendv_epi8(x, _mm256_or_si256(_mm256_slli_epi32::<16>(x), next), low)
 }
 
-/// Takes `bits` raw bits of each lane.
+/// Takes `bits` raw bits of each lane and puts them below `above`.
 ///
 /// # Safety
 /// As for [`refill`].
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-unsafe fn take(x: &mut __m256i, bits: __m256i, from: &mut *const u8) -> __m256i {
+unsafe fn join(x: &mut __m256i, bits: __m256i, above: __m256i, from: &mut *const u8) -> __m256i {
     let rest = _mm256_srlv_epi32(*x, bits);
-    let raw = _mm256_sub_epi32(*x, _mm256_sllv_epi32(rest, bits));
+    let joined = _mm256_add_epi32(*x, _mm256_sllv_epi32(_mm256_sub_epi32(above, rest), bits));
     // SAFETY: the caller's.
     *x = unsafe { refill(rest, from) };
-    raw
+    joined
+}
+
+/// The highest of each lane's tokens.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+fn highest(token: &[__m256i; VECTORS]) -> __m256i {
+    let none = _mm256_setzero_si256();
+    token
+        .iter()
+        .fold(none, |highest, &t| _mm256_max_epi32(highest, t))
+}
+
+/// Tells whether any lane of `a` is greater than that of `b`.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+fn any_above(a: __m256i, b: __m256i) -> bool {
+    _mm256_movemask_epi8(_mm256_cmpgt_epi32(a, b)) != 0
 }
 
 /// # Safety
-/// As for [`refill`], `PLANES` times a vector; and `codes` must have a group number `group`.
+/// As for [`refill`], `PLANES` times a vector.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-unsafe fn delta_group<const PLANES: usize>(
-    kit: &Tokens,
+unsafe fn delta_codes<const PLANES: usize>(
+    kit: &Kit,
     token: &[__m256i; VECTORS],
     x: &mut [__m256i; VECTORS],
     from: &mut *const u8,
-    codes: &mut scalar::Codes<'_>,
-    group: usize,
-) {
-    let highest = token.iter().fold(_mm256_setzero_si256(), |highest, &t| {
-        _mm256_max_epi32(highest, t)
-    });
-    if _mm256_movemask_epi8(_mm256_cmpgt_epi32(highest, kit.plain)) == 0 {
-        // SAFETY: the caller's.
-        return unsafe { store::<PLANES>(token, codes, group) };
+) -> [__m256i; VECTORS] {
+    let highest = highest(token);
+    if !any_above(highest, kit.plain) {
+        return *token;
     }
+    // SAFETY: the caller's.
+    unsafe {
+        if PLANES == 1 && !any_above(highest, kit.escape) {
+            small_codes(kit, token, x, from)
+        } else {
+            large_codes::<PLANES>(kit, token, x, from)
+        }
+    }
+}
+
+/// Codes of tokens that are no escapes and have at most 16 raw bits, those of [`large_codes`].
+///
+/// # Safety
+/// As for [`refill`], once a vector.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+unsafe fn small_codes(
+    kit: &Kit,
+    token: &[__m256i; VECTORS],
+    x: &mut [__m256i; VECTORS],
+    from: &mut *const u8,
+) -> [__m256i; VECTORS] {
+    let one = _mm256_set1_epi32(1);
+    let (first, heads) = (
+        _mm256_add_epi32(kit.plain, one),
+        _mm256_sub_epi32(kit.lead, one),
+    );
+    let mut code = *token;
+    for v in 0..VECTORS {
+        let tailed = _mm256_cmpgt_epi32(token[v], kit.plain);
+        let rest = _mm256_sub_epi32(token[v], first);
+        let bits = _mm256_add_epi32(_mm256_srl_epi32(rest, kit.shift), kit.least);
+        let half = _mm256_srli_epi32::<1>(token[v]);
+        let head = _mm256_or_si256(_mm256_and_si256(half, heads), kit.lead);
+        let above = _mm256_blendv_epi8(half, head, tailed);
+        // SAFETY: the caller's.
+        let joined = unsafe { join(&mut x[v], _mm256_and_si256(bits, tailed), above, from) };
+        // The sign is the token's lowest bit.
+        code[v] = _mm256_or_si256(
+            _mm256_add_epi32(joined, joined),
+            _mm256_and_si256(token[v], one),
+        );
+    }
+    code
+}
+
+/// Codes of any tokens of differences.
+///
+/// # Safety
+/// As for [`refill`], `PLANES` times a vector.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+unsafe fn large_codes<const PLANES: usize>(
+    kit: &Kit,
+    token: &[__m256i; VECTORS],
+    x: &mut [__m256i; VECTORS],
+    from: &mut *const u8,
+) -> [__m256i; VECTORS] {
     let one = _mm256_set1_epi32(1);
     let mut code = *token;
     let mut left = [_mm256_setzero_si256(); VECTORS];
@@ -207,106 +305,142 @@ unsafe fn delta_group<const PLANES: usize>(
         let whole = _mm256_or_si256(above, _mm256_and_si256(rest, one));
         code[v] = _mm256_blendv_epi8(token[v], whole, tailed);
     }
+    // SAFETY: the caller's.
+    unsafe { add_raw::<PLANES>(&mut code, &mut left, 1, x, from) };
+    code
+}
+
+/// Takes the `left` raw bits of each lane, plane by plane, and adds them to the codes, `shift` bits up.
+///
+/// # Safety
+/// As for [`refill`], `PLANES` times a vector.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+unsafe fn add_raw<const PLANES: usize>(
+    code: &mut [__m256i; VECTORS],
+    left: &mut [__m256i; VECTORS],
+    shift: i32,
+    x: &mut [__m256i; VECTORS],
+    from: &mut *const u8,
+) {
     for plane in 0..PLANES {
+        let shift = _mm_cvtsi32_si128(shift + 16 * plane as i32);
         for v in 0..VECTORS {
             let bits = if PLANES == 1 {
                 left[v]
             } else {
                 _mm256_min_epu32(left[v], _mm256_set1_epi32(16))
             };
-            // SAFETY: the caller's.
-            let raw = unsafe { take(&mut x[v], bits, from) };
-            let raw = if plane == 0 {
-                _mm256_slli_epi32::<1>(raw)
-            } else {
-                _mm256_slli_epi32::<17>(raw)
-            };
-            code[v] = _mm256_add_epi32(code[v], raw);
             left[v] = _mm256_sub_epi32(left[v], bits);
+            // SAFETY: the caller's.
+            let raw = unsafe { join(&mut x[v], bits, _mm256_setzero_si256(), from) };
+            code[v] = _mm256_add_epi32(code[v], _mm256_sll_epi32(raw, shift));
         }
     }
-    // SAFETY: the caller's.
-    unsafe { store::<PLANES>(&code, codes, group) };
 }
 
 /// # Safety
-/// As for [`delta_group`].
+/// As for [`refill`], `PLANES` times a vector.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-unsafe fn solo_group<const PLANES: usize>(
-    kit: &Tokens,
+unsafe fn solo_codes<const PLANES: usize>(
+    kit: &Kit,
     token: &[__m256i; VECTORS],
     x: &mut [__m256i; VECTORS],
     from: &mut *const u8,
-    codes: &mut scalar::Codes<'_>,
-    group: usize,
-) {
+) -> [__m256i; VECTORS] {
     let mut code = *token;
+    if PLANES == 1 && !any_above(highest(token), kit.plain) {
+        for v in 0..VECTORS {
+            // SAFETY: the caller's.
+            let joined = unsafe { join(&mut x[v], kit.least, token[v], from) };
+            code[v] = _mm256_add_epi32(kit.lead, joined);
+        }
+        return code;
+    }
+    let first = _mm256_add_epi32(kit.plain, _mm256_set1_epi32(1));
     let mut left = [kit.least; VECTORS];
     for v in 0..VECTORS {
         let special = _mm256_cmpgt_epi32(token[v], kit.plain);
+        let escape = _mm256_cmpgt_epi32(token[v], kit.escape);
         code[v] = _mm256_add_epi32(kit.lead, _mm256_sll_epi32(token[v], kit.shift));
-        if _mm256_movemask_epi8(special) != 0 {
-            let escape = _mm256_cmpgt_epi32(token[v], kit.escape);
-            // Zeros of both signs are the codes 0 and 1.
-            let zero =
-                _mm256_sub_epi32(token[v], _mm256_add_epi32(kit.plain, _mm256_set1_epi32(1)));
-            code[v] = _mm256_blendv_epi8(code[v], zero, special);
-            code[v] = _mm256_andnot_si256(escape, code[v]);
-            left[v] = _mm256_andnot_si256(special, left[v]);
-            left[v] = _mm256_blendv_epi8(left[v], kit.escape_bits, escape);
-        }
-    }
-    for plane in 0..PLANES {
-        for v in 0..VECTORS {
-            let bits = if PLANES == 1 {
-                left[v]
-            } else {
-                _mm256_min_epu32(left[v], _mm256_set1_epi32(16))
-            };
-            // SAFETY: the caller's.
-            let raw = unsafe { take(&mut x[v], bits, from) };
-            let raw = if plane == 0 {
-                raw
-            } else {
-                _mm256_slli_epi32::<16>(raw)
-            };
-            code[v] = _mm256_add_epi32(code[v], raw);
-            left[v] = _mm256_sub_epi32(left[v], bits);
-        }
+        // Zeros of both signs are the codes 0 and 1.
+        let zero = _mm256_sub_epi32(token[v], first);
+        code[v] = _mm256_blendv_epi8(code[v], zero, special);
+        code[v] = _mm256_andnot_si256(escape, code[v]);
+        left[v] = _mm256_andnot_si256(special, left[v]);
+        left[v] = _mm256_blendv_epi8(left[v], kit.escape_bits, escape);
     }
     // SAFETY: the caller's.
-    unsafe { store::<PLANES>(&code, codes, group) };
+    unsafe { add_raw::<PLANES>(&mut code, &mut left, 0, x, from) };
+    code
+}
+
+/// The low words of two registers.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+fn narrowed(a: __m256i, b: __m256i) -> __m256i {
+    let low = _mm256_set1_epi32(0xFFFF);
+    let both = _mm256_packus_epi32(_mm256_and_si256(a, low), _mm256_and_si256(b, low));
+    _mm256_permute4x64_epi64::<0b1101_1000>(both)
+}
+
+/// The words that the differences of `code` make of `base`.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+fn moved(base: __m256i, code: __m256i) -> __m256i {
+    let top = _mm256_set1_epi16(i16::MIN);
+    let odd = _mm256_and_si256(code, _mm256_set1_epi16(1));
+    let odd = _mm256_sub_epi16(_mm256_setzero_si256(), odd);
+    let sign = _mm256_srai_epi16::<15>(base);
+    let relative = _mm256_xor_si256(_mm256_xor_si256(_mm256_srli_epi16::<1>(code), odd), sign);
+    let place = _mm256_xor_si256(base, _mm256_or_si256(sign, top));
+    let place = _mm256_add_epi16(place, _mm256_sub_epi16(relative, sign));
+    // Negative places are numbers without a sign: their top bit goes, of others all bits turn.
+    let turned = _mm256_andnot_si256(_mm256_srai_epi16::<15>(place), _mm256_set1_epi16(-1));
+    _mm256_xor_si256(place, _mm256_or_si256(turned, top))
+}
+
+/// The words whose sign `code` has at the low end.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+fn rotated(code: __m256i) -> __m256i {
+    _mm256_or_si256(_mm256_srli_epi16::<1>(code), _mm256_slli_epi16::<15>(code))
 }
 
 /// # Safety
-/// `codes` must have a group number `group`.
+/// `target` must have a group number `group`.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-unsafe fn store<const PLANES: usize>(
-    code: &[__m256i; VECTORS],
-    codes: &mut scalar::Codes<'_>,
-    group: usize,
-) {
+unsafe fn store(code: &[__m256i; VECTORS], target: &mut Target<'_>, group: usize) {
     for v in (0..VECTORS).step_by(2) {
         let at = LANES * group + WIDTH * v;
-        // SAFETY: the group's 64 codes lie within the slice.
+        // SAFETY: the group's 64 elements lie within the slices; fetching ahead touches no memory.
         unsafe {
-            match codes {
-                scalar::Codes::Narrow(codes) => {
-                    let low = _mm256_set1_epi32(0xFFFF);
-                    let both = _mm256_packus_epi32(
-                        _mm256_and_si256(code[v], low),
-                        _mm256_and_si256(code[v + 1], low),
-                    );
-                    let both = _mm256_permute4x64_epi64::<0b1101_1000>(both);
-                    _mm256_storeu_si256(codes.as_mut_ptr().add(at).cast(), both);
+            match target {
+                Target::Words(relation, out) => {
+                    let pair = narrowed(code[v], code[v + 1]);
+                    let out = out.as_mut_ptr().add(2 * at);
+                    _mm_prefetch::<_MM_HINT_ET0>(out.wrapping_add(AHEAD).cast());
+                    let word = match relation {
+                        Relation::Solo => rotated(pair),
+                        Relation::Delta(base) => {
+                            let base = base.as_ptr().add(2 * at);
+                            _mm_prefetch::<_MM_HINT_T0>(base.wrapping_add(AHEAD).cast());
+                            moved(_mm256_loadu_si256(base.cast()), pair)
+                        }
+                    };
+                    _mm256_storeu_si256(out.cast(), word);
                 }
-                scalar::Codes::Wide(codes) => {
+                Target::Codes(Codes::Narrow(codes)) => {
+                    let pair = narrowed(code[v], code[v + 1]);
+                    _mm256_storeu_si256(codes.as_mut_ptr().add(at).cast(), pair);
+                }
+                Target::Codes(Codes::Wide(codes)) => {
                     _mm256_storeu_si256(codes.as_mut_ptr().add(at).cast(), code[v]);
                     _mm256_storeu_si256(codes.as_mut_ptr().add(at + WIDTH).cast(), code[v + 1]);
                 }
-                scalar::Codes::Long(_) => {}
+                Target::Codes(Codes::Long(_)) => {}
             }
         }
     }

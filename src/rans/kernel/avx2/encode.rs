@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::super::{Coder, group_bytes, scalar};
-use super::{LANES, VECTORS, WIDTH};
+use super::{LANES, VECTORS, WIDTH, gather};
 
 /// For each set of lanes, their numbers in order at the end of a register.
 static PACK: [u64; 256] = pack();
@@ -129,7 +129,8 @@ fn entries(
     at: usize,
 ) -> [__m256i; VECTORS] {
     let (ctx, tokens) = (&ctx[at..at + LANES], &tokens[at..at + LANES]);
-    std::array::from_fn(|v| {
+    let mut entry = [_mm256_setzero_si256(); VECTORS];
+    for (v, entry) in entry.iter_mut().enumerate() {
         // SAFETY: the slices have 64 bytes. The context is at most `contexts - 1` and the token below 256, so that the
         // index is below `256 * contexts`, which is no more than the table's length.
         unsafe {
@@ -137,9 +138,10 @@ fn entries(
             let token =
                 _mm256_cvtepu8_epi32(_mm_loadl_epi64(tokens.as_ptr().add(WIDTH * v).cast()));
             let index = _mm256_or_si256(_mm256_slli_epi32::<8>(_mm256_min_epu32(ctx, last)), token);
-            _mm256_i32gather_epi32::<4>(coder.table.as_ptr().cast(), index)
+            *entry = gather(index, coder.table.as_ptr());
         }
-    })
+    }
+    entry
 }
 
 /// Writes the low words of the lanes that are not `free` below `to`, in order, and shifts them out.

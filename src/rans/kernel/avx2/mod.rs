@@ -1,9 +1,13 @@
 //! AVX2: eight lanes a register.
+#![allow(unsafe_code, clippy::wildcard_imports)]
+
+use std::arch::x86_64::*;
 
 mod decode;
 mod encode;
 mod scales;
 
+use super::super::phased::{self, CELLS};
 use super::super::token::{Format, TokenMap};
 use super::scalar::Codes;
 use super::{CutRun, Relation, narrow};
@@ -24,6 +28,39 @@ const VECTORS: usize = LANES / WIDTH;
 /// Tells whether this machine has what the functions here need.
 pub(super) fn available() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt")
+}
+
+/// Reads a number at each index: with plain loads, since no processor's gather takes less time, and most take more.
+///
+/// # Safety
+/// The indices must lie within the table.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) unsafe fn gather_four(index: __m128i, table: *const u32) -> __m128i {
+    let pairs = [_mm_cvtsi128_si64(index), _mm_extract_epi64::<1>(index)].map(|pair| {
+        let (first, second) = (pair as u32 as usize, (pair as u64 >> 32) as usize);
+        // SAFETY: the caller's.
+        let (first, second) = unsafe { (*table.add(first), *table.add(second)) };
+        _mm_insert_epi32::<1>(_mm_cvtsi32_si128(first as i32), second as i32)
+    });
+    _mm_unpacklo_epi64(pairs[0], pairs[1])
+}
+
+/// As [`gather_four`].
+///
+/// # Safety
+/// The indices must lie within the table.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+unsafe fn gather(index: __m256i, table: *const u32) -> __m256i {
+    // SAFETY: the caller's.
+    let (low, high) = unsafe {
+        (
+            gather_four(_mm256_castsi256_si128(index), table),
+            gather_four(_mm256_extracti128_si256::<1>(index), table),
+        )
+    };
+    _mm256_set_m128i(high, low)
 }
 
 /// [`narrow::apply`] with this instruction set.
@@ -48,4 +85,16 @@ pub(super) fn cut(map: &TokenMap, relation: Relation<'_>, raw: &[u8], out: &mut 
 #[target_feature(enable = "avx2,popcnt")]
 pub(super) fn solo_magnitudes(mantissa: u32, floor: u16, raw: &[u8], out: &mut [u16]) {
     narrow::solo_magnitudes(mantissa, floor, raw, out);
+}
+
+/// [`phased::look_up`] with this instruction set.
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) fn phase_contexts(map: &[u8; CELLS], hints: &[u8], cells: &mut [u8]) {
+    phased::look_up(map, hints, cells);
+}
+
+/// [`phased::reflect`] with this instruction set.
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) fn reflect(predicted: &[u8], hints: &[u8], words: &mut [u8]) {
+    phased::reflect(predicted, hints, words);
 }

@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::super::{Coder, group_bytes, scalar};
-use super::{LANES, VECTORS, WIDTH};
+use super::{LANES, VECTORS, WIDTH, gather};
 
 /// Codes groups of 64 from the last to the first and returns where their words start.
 ///
@@ -102,7 +102,8 @@ fn entries(
     at: usize,
 ) -> [__m512i; VECTORS] {
     let (ctx, tokens) = (&ctx[at..at + LANES], &tokens[at..at + LANES]);
-    std::array::from_fn(|v| {
+    let mut entry = [_mm512_setzero_si512(); VECTORS];
+    for (v, entry) in entry.iter_mut().enumerate() {
         // SAFETY: the slices have 64 bytes. The context is at most `contexts - 1` and the token below 256, so that the
         // index is below `256 * contexts`, which is no more than the table's length.
         unsafe {
@@ -113,9 +114,10 @@ fn entries(
             let token =
                 _mm512_cvtepu8_epi32(_mm_loadu_si128(tokens.as_ptr().add(WIDTH * v).cast()));
             let index = _mm512_or_si512(_mm512_slli_epi32::<8>(_mm512_cvtepu8_epi32(ctx)), token);
-            _mm512_i32gather_epi32::<4>(index, coder.table.as_ptr().cast())
+            *entry = gather(index, coder.table.as_ptr());
         }
-    })
+    }
+    entry
 }
 
 /// Writes the low words of the lanes `full` below `to`, in order, and shifts them out.

@@ -1,16 +1,23 @@
 //! AVX-512 (F, BW, VL, VBMI): sixteen lanes a register.
+#![allow(unsafe_code, clippy::wildcard_imports)]
+
+use std::arch::x86_64::*;
 
 mod decode;
 mod encode;
 mod scales;
+mod words;
 
-use super::super::token::{Format, TokenMap};
+use super::super::phased::{self, CELLS};
+use super::super::token::TokenMap;
+use super::avx2::gather_four;
 use super::scalar::Codes;
 use super::{CutRun, Relation, narrow};
 
 pub(super) use decode::decode;
 pub(super) use encode::encode;
 pub(super) use scales::{plain_contexts, residuals, scaled_contexts};
+pub(super) use words::classes;
 
 /// Lanes of the only interleaving that is coded here.
 const LANES: usize = 64;
@@ -30,16 +37,30 @@ pub(super) fn available() -> bool {
         && is_x86_feature_detected!("popcnt")
 }
 
+/// Reads a number at each index; see [`gather_four`].
+///
+/// # Safety
+/// The indices must lie within the table.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+unsafe fn gather(index: __m512i, table: *const u32) -> __m512i {
+    // SAFETY: the caller's.
+    let (a, b, c, d) = unsafe {
+        (
+            gather_four(_mm512_castsi512_si128(index), table),
+            gather_four(_mm512_extracti32x4_epi32::<1>(index), table),
+            gather_four(_mm512_extracti32x4_epi32::<2>(index), table),
+            gather_four(_mm512_extracti32x4_epi32::<3>(index), table),
+        )
+    };
+    let low = _mm512_castsi256_si512(_mm256_set_m128i(b, a));
+    _mm512_inserti64x4::<1>(low, _mm256_set_m128i(d, c))
+}
+
 /// [`narrow::apply`] with this instruction set.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn apply(relation: Relation<'_>, bits: u32, codes: &Codes<'_>, out: &mut [u8]) {
     narrow::apply(relation, bits, codes, out);
-}
-
-/// [`narrow::classes`] with this instruction set.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-pub(super) fn classes(format: Format, top: u32, base: &[u8], out: &mut [u8]) {
-    narrow::classes(format, top, base, out);
 }
 
 /// [`narrow::cut`] with this instruction set.
@@ -52,4 +73,16 @@ pub(super) fn cut(map: &TokenMap, relation: Relation<'_>, raw: &[u8], out: &mut 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn solo_magnitudes(mantissa: u32, floor: u16, raw: &[u8], out: &mut [u16]) {
     narrow::solo_magnitudes(mantissa, floor, raw, out);
+}
+
+/// [`phased::look_up`] with this instruction set.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+pub(super) fn phase_contexts(map: &[u8; CELLS], hints: &[u8], cells: &mut [u8]) {
+    phased::look_up(map, hints, cells);
+}
+
+/// [`phased::reflect`] with this instruction set.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+pub(super) fn reflect(predicted: &[u8], hints: &[u8], words: &mut [u8]) {
+    phased::reflect(predicted, hints, words);
 }

@@ -1,0 +1,85 @@
+//! `--delete-source`: after a run, the files of the models that are stored are deleted.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::cli::Outcome;
+use crate::cli::progress::Bar;
+use crate::cli::terminal::bytes;
+use crate::delete_source::{self, DeleteReport};
+use crate::error::{Error, ErrorKind, Result};
+use crate::name::ModelId;
+use crate::report::{IngestReport, Status};
+use crate::source::ModelDir;
+use crate::store::Store;
+
+/// What was deleted, and what could not be.
+#[derive(Serialize)]
+pub struct Sources {
+    deleted: Vec<DeleteReport>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    not_deleted: Vec<String>,
+    #[serde(skip)]
+    damage: bool,
+}
+
+/// Deletes the files of every model that the store has, as far as `locate` finds them.
+pub fn run(
+    report: &IngestReport,
+    locate: impl Fn(&ModelId) -> Result<Option<ModelDir>>,
+    storage_dir: &Path,
+    threads: usize,
+) -> Result<Sources> {
+    let store = Store::open(storage_dir)?;
+    let mut done = Sources {
+        deleted: Vec::new(),
+        not_deleted: Vec::new(),
+        damage: false,
+    };
+    let is_stored = |status| matches!(status, Status::Stored | Status::AlreadyStored);
+    for model in report.models.iter().filter(|model| is_stored(model.status)) {
+        let deleted = locate(&model.model).and_then(|directory| match directory {
+            None => Ok(None),
+            Some(directory) => {
+                delete_source::run(&store, &model.model, &directory, threads, &Bar::default())
+                    .map(Some)
+            }
+        });
+        match deleted {
+            Ok(deleted) => done.deleted.extend(deleted),
+            Err(error) => done.note(&model.model, &error),
+        }
+    }
+    Ok(done)
+}
+
+impl Sources {
+    fn note(&mut self, model: &ModelId, error: &Error) {
+        let text = format!("{model}: its files are not deleted: {error}");
+        super::tell("error", &text);
+        self.not_deleted.push(text);
+        self.damage |= error.kind() == ErrorKind::Corrupt;
+    }
+
+    /// Says in words what was deleted.
+    pub fn describe(&self) -> String {
+        let files: usize = self.deleted.iter().map(|one| one.files).sum();
+        let sum = self.deleted.iter().map(|one| one.bytes).sum();
+        format!(
+            "deleted {files} files of {} models, {}, after comparing them with the store\n",
+            self.deleted.len(),
+            bytes(sum)
+        )
+    }
+
+    /// How the run ended, if storing ended like this.
+    pub fn outcome(&self, stored: Outcome) -> Outcome {
+        match stored {
+            Outcome::Damaged => stored,
+            _ if self.damage => Outcome::Damaged,
+            Outcome::Done if !self.not_deleted.is_empty() => Outcome::Failed,
+            _ => stored,
+        }
+    }
+}

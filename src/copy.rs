@@ -1,0 +1,302 @@
+//! Copy: models go to another store, with the objects that it lacks, as they are encoded.
+//!
+//! Every chunk is decoded and checked against its object's name before its payload is written: damage does not travel.
+//! An object whose base lies too deep in the other store is encoded anew there, without a base.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use rayon::ThreadPool;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::codec::EncodeOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hash::Hash;
+use crate::name::ModelId;
+use crate::object_factors::Preparation;
+use crate::object_reader::{ObjectReader, OpenObject};
+use crate::object_writer::{Digest, NewObject};
+use crate::report::Monitor;
+use crate::restore::{ModelVersion, find_manifest};
+use crate::store::manifest::Manifest;
+use crate::store::object::{Head, MAX_DEPTH};
+use crate::store::{Store, StoreWriter};
+use crate::threads;
+
+/// How to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Worker threads, at least one.
+    pub threads: usize,
+    /// Settings of the codecs, for what has to be encoded anew.
+    pub encode: EncodeOptions,
+}
+
+/// What became of the models.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CopyReport {
+    /// One entry a model, in the order they were given.
+    pub models: Vec<CopiedModel>,
+    /// Objects that were copied, bases included.
+    pub objects: usize,
+    /// Bytes of those objects.
+    pub raw_bytes: u64,
+    /// Bytes of their files in the other store.
+    pub stored_bytes: u64,
+    /// Seconds of the whole run.
+    pub seconds: f64,
+}
+
+/// What became of one model.
+#[derive(Clone, Debug, Serialize)]
+pub struct CopiedModel {
+    /// The model.
+    pub model: ModelId,
+    /// Its version here.
+    pub version: u32,
+    /// Its version in the other store, if it is there now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copied_as: Option<u32>,
+    /// Whether the other store had it before.
+    pub was_there: bool,
+    /// Why it was not copied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Whether damage in one of the stores was met.
+    pub damage: bool,
+}
+
+/// Copies models from `source` to the store that `target` writes to. A model that fails does not stop the others.
+///
+/// # Errors
+/// Fails before anything is written where a model is not in `source`, or both are the same store; and where `target`
+/// cannot be written.
+pub fn run(
+    source: &Store,
+    wanted: &[ModelVersion],
+    mut target: StoreWriter,
+    options: Options,
+    monitor: &dyn Monitor,
+) -> Result<CopyReport> {
+    let start = Instant::now();
+    let manifests = wanted.iter().map(|one| find_manifest(source, one));
+    let manifests = manifests.collect::<Result<Vec<_>>>()?;
+    let pool = threads::pool(options.threads, source.layout().root())?;
+    let records = target.store().index()?;
+    let depended = records.values().map(|record| record.base).collect();
+    let reader = ObjectReader::new(source.clone());
+    let mut copy = Copy {
+        reader: &reader,
+        pool: &pool,
+        options,
+        monitor,
+        depended,
+        depths: HashMap::new(),
+        report: CopyReport::default(),
+    };
+    for manifest in manifests {
+        let mut row = CopiedModel {
+            model: manifest.model.clone(),
+            version: manifest.version,
+            copied_as: None,
+            was_there: false,
+            error: None,
+            damage: false,
+        };
+        monitor.begin(manifest.model.as_str(), manifest.bytes);
+        let copied = copy.model(&mut target, manifest, &mut row);
+        monitor.end();
+        if let Err(error) = copied {
+            if target.is_poisoned() {
+                return Err(error);
+            }
+            row.damage = error.kind() == ErrorKind::Corrupt;
+            row.error = Some(error.to_string());
+        }
+        copy.report.models.push(row);
+    }
+    let mut report = copy.report;
+    target.close()?;
+    report.seconds = start.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+struct Copy<'a> {
+    reader: &'a ObjectReader,
+    pool: &'a ThreadPool,
+    options: Options,
+    monitor: &'a dyn Monitor,
+    /// Objects of the other store that others are encoded against.
+    depended: HashSet<Hash>,
+    /// Depths in the other store of the objects that are known to be there.
+    depths: HashMap<Hash, u8>,
+    report: CopyReport,
+}
+
+impl Copy<'_> {
+    fn model(
+        &mut self,
+        target: &mut StoreWriter,
+        manifest: Manifest,
+        row: &mut CopiedModel,
+    ) -> Result<()> {
+        target.store().check_case(&manifest.model)?;
+        for file in &manifest.files {
+            for segment in &file.segments {
+                let raw_len = self.reader.open(&segment.object)?.file.frame.head.raw_len;
+                if raw_len != segment.length {
+                    let reason = format!(
+                        "has {raw_len} bytes where the manifest says {}",
+                        segment.length
+                    );
+                    return Err(Error::corrupt(&segment.object, reason));
+                }
+                self.object(target, &segment.object)?;
+                self.monitor.advance(segment.length);
+            }
+        }
+        let newest = target.store().newest(&manifest.model)?;
+        let version = match newest {
+            Some(newest) if newest.same_content(&manifest) => {
+                target.barrier()?;
+                row.was_there = true;
+                newest.version
+            }
+            newest => {
+                let version = newest.map_or(1, |newest| newest.version.saturating_add(1));
+                target.commit(&Manifest {
+                    version,
+                    ..manifest
+                })?;
+                version
+            }
+        };
+        row.copied_as = Some(version);
+        Ok(())
+    }
+
+    /// Makes sure that the other store has an object, and its bases. Returns its depth there.
+    fn object(&mut self, target: &mut StoreWriter, name: &Hash) -> Result<u8> {
+        if let Some(depth) = self.depths.get(name) {
+            return Ok(*depth);
+        }
+        let mut may_have_base = true;
+        let there = match target.store().find(name) {
+            // What is damaged there is stored anew, without a base where others depend on it.
+            Err(error) if error.kind() == ErrorKind::Corrupt => None,
+            other => other?,
+        };
+        let depth = if let Some(object) = there {
+            object.frame.head.depth
+        } else {
+            may_have_base &= !self.depended.contains(name);
+            self.write(target, name, may_have_base)?
+        };
+        self.depths.insert(*name, depth);
+        Ok(depth)
+    }
+
+    fn write(&mut self, target: &mut StoreWriter, name: &Hash, may_have_base: bool) -> Result<u8> {
+        let object = self.reader.open(name)?;
+        let base = object.file.frame.head.bases.first().map(|base| base.name);
+        let depth = match base {
+            None => 0,
+            // Bases of bases are few: the reader has refused chains that do not end.
+            Some(base) if may_have_base && object.file.frame.head.depth <= MAX_DEPTH => {
+                let opened = self.reader.open(&base)?;
+                if opened.file.frame.head.depth >= object.file.frame.head.depth {
+                    return Err(Error::corrupt(name, "its base is as deep as itself"));
+                }
+                self.object(target, &base)?.saturating_add(1)
+            }
+            Some(_) => u8::MAX,
+        };
+        let stored = if depth <= MAX_DEPTH {
+            self.as_it_is(target, &object, depth)?
+        } else {
+            self.without_base(target, &object)?
+        };
+        self.report.objects += 1;
+        self.report.raw_bytes += object.file.frame.head.raw_len;
+        self.report.stored_bytes += stored;
+        Ok(if depth <= MAX_DEPTH { depth } else { 0 })
+    }
+
+    fn as_it_is(&self, target: &mut StoreWriter, object: &OpenObject, depth: u8) -> Result<u64> {
+        let name = object.file.name;
+        let head = Head {
+            depth,
+            ..object.file.frame.head.clone()
+        };
+        let shared = object.file.read_shared()?;
+        let mut out = target.create_object(name, head.clone(), &shared)?;
+        for window in self.windows(head.chunk_count()) {
+            let payloads = self.pool.install(|| {
+                let chunks = window.clone().into_par_iter();
+                chunks
+                    .map(|index| self.payload(object, index))
+                    .collect::<Result<Vec<_>>>()
+            });
+            let payloads = match payloads {
+                Ok(payloads) => payloads,
+                Err(error) => {
+                    target.discard_object(out);
+                    return Err(error);
+                }
+            };
+            for (index, payload) in window.zip(payloads) {
+                let at = usize::try_from(index).unwrap_or(usize::MAX);
+                let Some(entry) = object.file.frame.chunks.get(at) else {
+                    continue;
+                };
+                target.append_chunk(&mut out, entry.codec, entry.chaining_value, &payload)?;
+            }
+        }
+        target.finish_object(out)
+    }
+
+    fn windows(&self, count: u64) -> impl Iterator<Item = std::ops::Range<u64>> + use<> {
+        let size = 2 * self.options.threads.max(1) as u64;
+        let starts = (0..count).step_by(usize::try_from(size).unwrap_or(1));
+        starts.map(move |start| start..count.min(start + size))
+    }
+
+    /// A chunk's stored bytes, of which it is known what they decode to.
+    fn payload(&self, object: &OpenObject, index: u64) -> Result<Vec<u8>> {
+        let (_, length) = object.file.frame.head.chunk_range(index);
+        let mut payload = Vec::new();
+        let buffers = self.reader.buffers();
+        buffers.with(length, |raw| {
+            self.reader.check_payload(object, index, &mut payload, raw)
+        })?;
+        Ok(payload)
+    }
+
+    fn without_base(&self, target: &mut StoreWriter, object: &OpenObject) -> Result<u64> {
+        let frame = &object.file.frame;
+        let many = frame.chunks.len() > 1;
+        let values = frame
+            .chunks
+            .iter()
+            .filter(|_| many)
+            .map(|chunk| chunk.chaining_value);
+        let fresh = NewObject {
+            digest: Digest {
+                name: object.file.name,
+                values: values.collect(),
+            },
+            dtype: frame.head.dtype,
+            row_len: frame.head.row_len,
+            raw_len: frame.head.raw_len,
+            base: None,
+            set_rows: 0,
+            preparation: Preparation::default(),
+        };
+        let read = |offset: u64, raw: &mut [u8]| {
+            let index = offset / fresh.dtype.chunk_bytes() as u64;
+            self.reader.read_chunk(&fresh.digest.name, index, raw)
+        };
+        fresh.store(target, self.reader, self.pool, &self.options.encode, &read)
+    }
+}

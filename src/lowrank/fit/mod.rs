@@ -1,0 +1,451 @@
+//! Finds factors: a sample of rows tells whether it is worth trying, sweeps over all rows find them, and estimates
+//! on the sample choose rank and precision.
+//!
+//! Everything streams: a band of rows at a time is in memory, and the factors. Fits are in floats and may differ
+//! from one instruction set to another; what is stored are the integers that come out, so that costs at most bytes.
+
+mod band;
+mod dense;
+mod quantise;
+mod sample;
+mod sweep;
+
+use std::sync::Arc;
+
+use band::{Band, Units};
+use dense::Matrix;
+use quantise::{Ordered, Quantised, order, quantise};
+use sample::{Sample, sample};
+use sweep::{Factors, Grid, Noise, row_step, seeds, sweep};
+
+use super::factors::{Columns, Fitted, MAX_RANK, MOST_FACTOR_BYTES, Rows, Set};
+use super::{Shape, takes};
+use crate::dtype::DType;
+use crate::rans::{Effort, Isa, Scratch};
+
+/// A tensor with its base, read part by part, from any number of threads.
+pub trait Tensor: Sync {
+    /// Why it could not be read.
+    type Error: Send;
+    /// Reads the words from `first_element` on of the tensor and of its base.
+    fn read(
+        &self,
+        first_element: u64,
+        target: &mut [u8],
+        base: &mut [u8],
+    ) -> Result<(), Self::Error>;
+}
+
+/// Some consecutive rows at a time of a matrix and its base.
+trait Bands: Sync {
+    type Error: Send;
+    fn read(
+        &self,
+        from: usize,
+        to: usize,
+        use_it: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), Self::Error>;
+}
+
+/// One set of rows of a tensor.
+struct Matrices<'a, T> {
+    tensor: &'a T,
+    dtype: DType,
+    first_element: u64,
+    columns: usize,
+}
+
+impl<T: Tensor> Bands for Matrices<'_, T> {
+    type Error = T::Error;
+    fn read(
+        &self,
+        from: usize,
+        to: usize,
+        use_it: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<(), T::Error> {
+        let bytes = (to - from) * self.columns * self.dtype.size();
+        let (mut target, mut base) = (vec![0; bytes], vec![0; bytes]);
+        let first = self.first_element + (from * self.columns) as u64;
+        self.tensor.read(first, &mut target, &mut base)?;
+        use_it(&target, &base);
+        Ok(())
+    }
+}
+
+/// Least rows and columns of a matrix for which factors are looked for.
+const LEAST_SIDE: u64 = 32;
+
+/// Most columns.
+const MOST_COLUMNS: u64 = 1 << 18;
+
+/// Most factors of rows and columns of one tensor, to bound what an encoder holds.
+const MOST_FACTORS: u64 = (MOST_FACTOR_BYTES / 8) as u64;
+
+/// Sweeps over a sample.
+const SAMPLE_SWEEPS: usize = 3;
+
+/// Sweeps with factors of one rank, after which the result is judged.
+struct Stage {
+    rank: usize,
+    sweeps: usize,
+}
+
+/// What is done at an effort; a greater rank only if all of the rank before was of use.
+fn stages(effort: Effort) -> &'static [Stage] {
+    const STAGES: [Stage; 5] = [
+        Stage {
+            rank: 16,
+            sweeps: 4,
+        },
+        Stage {
+            rank: 16,
+            sweeps: 6,
+        },
+        Stage {
+            rank: 32,
+            sweeps: 6,
+        },
+        Stage {
+            rank: 64,
+            sweeps: 6,
+        },
+        Stage {
+            rank: 128,
+            sweeps: 6,
+        },
+    ];
+    match effort {
+        Effort::Fast => &[],
+        Effort::Default => &STAGES[..1],
+        Effort::Max => &STAGES,
+    }
+}
+
+/// Looks for factors that make a tensor smaller, given its base; `None` where there are none worth their bytes.
+pub fn fit<T: Tensor>(
+    isa: Isa,
+    effort: Effort,
+    shape: Shape,
+    tensor: &T,
+) -> Result<Option<Fitted>, T::Error> {
+    let stages = stages(effort);
+    if stages.is_empty() || !is_tried(&shape) {
+        return Ok(None);
+    }
+    let most_rank = MOST_FACTORS / (shape.rows() + shape.sets() * shape.row_len);
+    let columns = usize::try_from(shape.row_len).unwrap_or(0);
+    let mut sets = Vec::new();
+    let mut rows = Vec::new();
+    let mut ratio = 0.0f64;
+    for number in 0..shape.sets() {
+        let first = number * shape.set_rows;
+        let count = (shape.rows() - first).min(shape.set_rows) as usize;
+        let bands = Matrices {
+            tensor,
+            dtype: shape.dtype,
+            first_element: first * shape.row_len,
+            columns,
+        };
+        let grid = Grid {
+            dtype: shape.dtype,
+            rows: count,
+            columns,
+        };
+        if let Some((found, left)) = fit_matrix(isa, stages, most_rank as usize, &grid, &bands)? {
+            ratio = ratio.max(left);
+            rows.push((count, Some(found.clone())));
+            sets.push(found.set);
+        } else {
+            rows.push((count, None));
+            sets.push(Set::new(0, 127, columns, &[]));
+        }
+    }
+    Ok(assemble(shape, sets, &rows, ratio))
+}
+
+/// Tells whether a tensor has a type and a shape for which factors are looked for.
+pub fn is_tried(shape: &Shape) -> bool {
+    let is_whole = shape.row_len > 0 && shape.elements.is_multiple_of(shape.row_len);
+    takes(shape.dtype)
+        && is_whole
+        && (LEAST_SIDE..=MOST_COLUMNS).contains(&shape.row_len)
+        && (LEAST_SIDE..=shape.rows()).contains(&shape.set_rows)
+        && (shape.rows() + shape.sets() * shape.row_len) * 16 <= MOST_FACTORS
+}
+
+fn assemble(
+    shape: Shape,
+    sets: Vec<Set>,
+    rows: &[(usize, Option<Quantised>)],
+    ratio: f64,
+) -> Option<Fitted> {
+    if sets.iter().all(|set| set.rank == 0) {
+        return None;
+    }
+    let Shape {
+        dtype,
+        row_len,
+        set_rows,
+        ..
+    } = shape;
+    let columns = Columns {
+        dtype,
+        row_len,
+        set_rows,
+        rounded: false,
+        sets,
+    };
+    let stride = columns.stride();
+    let mut words = Vec::new();
+    for (count, found) in rows {
+        match found {
+            None => words.resize(words.len() + count * stride, 0),
+            Some(found) => {
+                let part = found.rows_of(0..*count);
+                for row in part.words.chunks_exact(part.stride.max(1)) {
+                    words.extend_from_slice(row);
+                    words.resize(words.len() + stride - part.stride, 0);
+                }
+            }
+        }
+    }
+    Some(Fitted {
+        columns: Arc::new(columns),
+        ratio,
+        rows: Rows {
+            first: 0,
+            stride,
+            words,
+        },
+    })
+}
+
+fn fit_matrix<B: Bands>(
+    isa: Isa,
+    stages: &[Stage],
+    most_rank: usize,
+    grid: &Grid,
+    bands: &B,
+) -> Result<Option<Found>, B::Error> {
+    let most_rank = most_rank
+        .min(grid.rows / 2)
+        .min(grid.columns / 2)
+        .min(MAX_RANK);
+    let sample = sample(grid, bands)?;
+    let mut judge = Judge::new(isa, grid, &sample);
+    let units = Units::of(grid.dtype, &sample.target, &sample.base);
+    let (taught, held) = sample.halves();
+    let learnt = learn(grid, units, most_rank.min(16), &taught);
+    if !pays(&mut judge, grid, &learnt, &held, units) {
+        return Ok(None);
+    }
+    let (factors, mut noise) = learnt;
+    let rows = Matrix::new(grid.rows, factors.columns.columns);
+    let mut factors = Factors {
+        rows,
+        columns: factors.columns,
+    };
+    let mut best: Option<Found> = None;
+    let mut is_first = true;
+    for stage in stages {
+        let rank = factors.columns.columns;
+        if stage.rank > rank {
+            let is_full = best.as_ref().is_some_and(|found| found.0.set.rank == rank);
+            if !is_full || rank == most_rank {
+                break;
+            }
+            factors.widen(stage.rank.min(most_rank));
+        }
+        for _ in 0..stage.sweeps {
+            sweep(
+                bands,
+                grid,
+                &mut factors,
+                &mut noise,
+                std::mem::take(&mut is_first),
+            )?;
+        }
+        if let Some(found) = judge.choose(&order(&factors), &noise)
+            && best.as_ref().is_none_or(|best| found.1 < best.1)
+        {
+            best = Some(found);
+        }
+    }
+    Ok(best)
+}
+
+/// Factors, and the bytes expected with them over those without.
+type Found = (Quantised, f64);
+
+/// Fits factors to a sample alone.
+fn learn(grid: &Grid, units: Units, rank: usize, sample: &Sample) -> (Factors, Noise) {
+    let mut noise = Noise {
+        units,
+        variance: 1.0,
+        columns: vec![1.0; grid.columns],
+    };
+    let small = Grid {
+        dtype: grid.dtype,
+        rows: sample.rows.len(),
+        columns: grid.columns,
+    };
+    let mut factors = Factors {
+        rows: Matrix::new(small.rows, rank),
+        columns: seeds(grid.columns, rank),
+    };
+    for number in 0..SAMPLE_SWEEPS {
+        // A sample in memory cannot fail to be read.
+        let Ok(()) = sweep(sample, &small, &mut factors, &mut noise, number == 0);
+    }
+    (factors, noise)
+}
+
+/// Tells whether column factors learnt from one half of a sample make the other half smaller, by more than they cost.
+fn pays(
+    judge: &mut Judge<'_>,
+    grid: &Grid,
+    learnt: &(Factors, Noise),
+    held: &Sample,
+    units: Units,
+) -> bool {
+    let (factors, noise) = learnt;
+    let mut band = Band::default();
+    band.fill(grid.dtype, units, grid.columns, &held.target, &held.base);
+    band.weigh(noise.variance);
+    let mut rows = Matrix::new(held.rows.len(), factors.columns.columns);
+    let solver = factors.columns.gram(|_| 1.0).inverse();
+    for _ in 0..2 {
+        row_step(&mut band, &factors.columns, &solver, &mut rows);
+    }
+    let ordered = order(&Factors {
+        rows,
+        columns: factors.columns.clone(),
+    });
+    let mut judge = Judge {
+        sample: held,
+        rows: (0..held.rows.len()).collect(),
+        ..judge.again()
+    };
+    let before = judge.without();
+    let bits_a_factor = 8.0;
+    [factors.columns.columns, 4, 1].iter().any(|&rank| {
+        let found = quantise(
+            &ordered,
+            rank,
+            Judge::exponent(&ordered, rank, noise),
+            units.one,
+        );
+        let after = judge.sampled(&found);
+        let cost =
+            rank as f64 * bits_a_factor * (1.0 / grid.rows as f64 + 1.0 / grid.columns as f64);
+        after + cost < before * LEAST_GAIN
+    })
+}
+
+/// What has to be left at most of the bytes without a prediction.
+const LEAST_GAIN: f64 = 0.985;
+
+/// Estimates what predictions are worth on a sample.
+struct Judge<'a> {
+    isa: Isa,
+    grid: &'a Grid,
+    sample: &'a Sample,
+    /// The rows of the factors that belong to the sample's.
+    rows: Vec<usize>,
+    scratch: Scratch,
+}
+
+impl<'a> Judge<'a> {
+    fn new(isa: Isa, grid: &'a Grid, sample: &'a Sample) -> Self {
+        Self {
+            isa,
+            grid,
+            sample,
+            rows: sample.rows.clone(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    fn again(&mut self) -> Self {
+        Self {
+            rows: Vec::new(),
+            scratch: std::mem::take(&mut self.scratch),
+            ..*self
+        }
+    }
+
+    /// Bits an element without a prediction.
+    fn without(&mut self) -> f64 {
+        self.sample
+            .bits(self.isa, self.grid, None, &mut self.scratch)
+    }
+
+    /// Bits an element with these factors, not counting them.
+    fn sampled(&mut self, found: &Quantised) -> f64 {
+        let rows = found.rows_of(self.rows.iter().copied());
+        self.sample.bits(
+            self.isa,
+            self.grid,
+            Some((&found.set, &rows)),
+            &mut self.scratch,
+        )
+    }
+
+    /// Bits of the whole matrix with these factors.
+    fn total(&mut self, found: &Quantised) -> f64 {
+        self.sampled(found) * (self.grid.rows * self.grid.columns) as f64 + found.bits
+    }
+
+    /// The exponent at which rounded factors err by a small part of what is uncertain anyway.
+    fn exponent(ordered: &Ordered, rank: usize, noise: &Noise) -> u8 {
+        let strength: f64 = ordered.strengths.iter().take(rank).sum();
+        let error = 0.05 * (f64::from(noise.variance) + 1.0 / 12.0);
+        let gain = (strength / 6.0 / error).max(1e-30);
+        let exponent = 127.0 + (f64::from(noise.units.one) / gain).log2().round();
+        exponent.clamp(1.0, 254.0) as u8
+    }
+
+    /// Chooses rank and precision, or nothing where that is best.
+    fn choose(&mut self, ordered: &Ordered, noise: &Noise) -> Option<Found> {
+        let rank = ordered.strengths.len();
+        let unit = noise.units.one;
+        let mut best: Option<(f64, Quantised)> = None;
+        let mut attempt = |judge: &mut Self, rank: usize, exponent: u8| {
+            let found = quantise(ordered, rank, exponent, unit);
+            let total = judge.total(&found);
+            let is_better = best.as_ref().is_none_or(|(least, _)| total < *least);
+            if is_better {
+                best = Some((total, found));
+            }
+            is_better
+        };
+        for rank in RANKS.into_iter().filter(|&r| r <= rank) {
+            let exponent = Self::exponent(ordered, rank, noise);
+            attempt(self, rank, exponent);
+        }
+        let (rank, start) = best
+            .as_ref()
+            .map(|(_, found)| (found.set.rank, found.set.exponent))?;
+        for direction in [-1i8, 1] {
+            let mut exponent = start;
+            loop {
+                exponent = exponent.saturating_add_signed(direction).clamp(1, 254);
+                let found = quantise(ordered, rank, exponent, unit);
+                let total = self.total(&found);
+                if best.as_ref().is_some_and(|(least, _)| total >= *least)
+                    || exponent == 1
+                    || exponent == 254
+                {
+                    break;
+                }
+                best = Some((total, found));
+            }
+        }
+        let before = self.without() * (self.grid.rows * self.grid.columns) as f64;
+        best.map(|(total, found)| (found, total / before))
+            .filter(|(_, left)| *left < LEAST_GAIN)
+    }
+}
+
+/// The ranks that are tried.
+const RANKS: [usize; 7] = [1, 4, 8, 16, 32, 64, 128];

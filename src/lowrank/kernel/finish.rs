@@ -1,0 +1,114 @@
+//! From sums to predicted words: loops that the compiler turns into vectors, built once for every instruction set.
+
+/// How sums become words.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Target {
+    /// What a sum is multiplied by: a power of two.
+    pub(in super::super) scale: f32,
+    /// Whether the product is rounded to the word's format before it is added.
+    pub(in super::super) rounded: bool,
+}
+
+/// A word of the tensor: rounding to it, and where between two words a number lies.
+pub(in super::super) trait Word {
+    /// Bytes of a word.
+    const BYTES: usize;
+    /// The number that a word of the base stands for.
+    fn widen(word: u32) -> f32;
+    /// The nearest word, ties to even; of finite numbers only.
+    fn round(value: f32) -> u32;
+    /// The side and the distance to the nearest boundary between two words: bits 8 to 15 of what is cut off.
+    fn rest(value: f32) -> u32;
+}
+
+/// BF16: the upper half of an F32.
+pub(in super::super) struct Bf16;
+
+/// F32 itself; nothing is cut off.
+pub(in super::super) struct F32;
+
+impl Word for Bf16 {
+    const BYTES: usize = 2;
+    #[inline(always)]
+    fn widen(word: u32) -> f32 {
+        f32::from_bits(word << 16)
+    }
+    #[inline(always)]
+    fn round(value: f32) -> u32 {
+        let bits = value.to_bits();
+        bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16
+    }
+    #[inline(always)]
+    fn rest(value: f32) -> u32 {
+        (value.to_bits() >> 8) & 0xFF
+    }
+}
+
+impl Word for F32 {
+    const BYTES: usize = 4;
+    #[inline(always)]
+    fn widen(word: u32) -> f32 {
+        f32::from_bits(word)
+    }
+    #[inline(always)]
+    fn round(value: f32) -> u32 {
+        value.to_bits()
+    }
+    #[inline(always)]
+    fn rest(_: f32) -> u32 {
+        0
+    }
+}
+
+const EXPONENT: u32 = 0x7F80_0000;
+
+/// Writes the predicted word and the hint of each element: the phase, with the side in the top bit.
+#[inline(always)]
+pub(super) fn finish<W: Word>(
+    target: Target,
+    sums: &[i32],
+    base: &[u8],
+    out: &mut [u8],
+    hints: &mut [u8],
+) {
+    let words = base
+        .chunks_exact(W::BYTES)
+        .zip(out.chunks_exact_mut(W::BYTES));
+    for ((&sum, (base, out)), hint) in sums.iter().zip(words).zip(hints) {
+        let mut word = 0;
+        for (byte, shift) in base.iter().zip([0, 8, 16, 24]) {
+            word |= u32::from(*byte) << shift;
+        }
+        let (predicted, phase) = one::<W>(target, sum, word);
+        *hint = phase;
+        for (byte, shift) in out.iter_mut().zip([0, 8, 16, 24]) {
+            *byte = (predicted >> shift) as u8;
+        }
+    }
+}
+
+#[inline(always)]
+fn one<W: Word>(target: Target, sum: i32, base: u32) -> (u32, u8) {
+    let product = sum as f32 * target.scale;
+    let step = if target.rounded {
+        W::widen(W::round(product))
+    } else {
+        product
+    };
+    let value = W::widen(base) + step;
+    let finite = value.to_bits() & EXPONENT != EXPONENT;
+    let rest = W::rest(value);
+    let side = rest >> 7;
+    let distance = if side == 0 { rest } else { 255 - rest };
+    // The exponent of 128 less the distance is its logarithm.
+    let phase = (((128 - distance) as f32).to_bits() >> 23).wrapping_sub(127);
+    let hint = (phase | (side << 7)) as u8;
+    if finite {
+        (W::round(value), hint)
+    } else {
+        (base, NO_HINT)
+    }
+}
+
+/// The hint where nothing is predicted: as far from a boundary as can be.
+pub(in super::super) const NO_HINT: u8 = 7;

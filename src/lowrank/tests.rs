@@ -1,0 +1,519 @@
+//! Round trips of fitted tensors over shapes, chunks and instruction sets, and decoders on any bytes.
+
+use super::factors::{Columns, Fitted, Rows, Set};
+use super::fit::{Tensor, fit};
+use super::predict::Predictor;
+use super::{MAX_RANK, Shape, decode, encode};
+use crate::dtype::DType;
+use crate::rans::{Bad, Chunk, Effort, Isa, Predict, Scratch};
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u32 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 32) as u32
+    }
+
+    fn normal(&mut self) -> f32 {
+        (0..6)
+            .map(|_| self.next() as f32 / 4_294_967_296.0 - 0.5)
+            .sum::<f32>()
+            * std::f32::consts::SQRT_2
+    }
+}
+
+fn to_bytes(dtype: DType, x: f32) -> Vec<u8> {
+    let bits = x.to_bits();
+    match dtype {
+        DType::F32 => bits.to_le_bytes().to_vec(),
+        _ => (((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) as u16)
+            .to_le_bytes()
+            .to_vec(),
+    }
+}
+
+/// A tensor and its base: `sets` matrices, each with a product of its own rank added.
+struct Pair {
+    shape: Shape,
+    target: Vec<u8>,
+    base: Vec<u8>,
+}
+
+impl Pair {
+    fn new(dtype: DType, sets: usize, rows: usize, columns: usize, rank: usize, size: f32) -> Self {
+        let mut random = Random(3);
+        let (mut target, mut base) = (Vec::new(), Vec::new());
+        for _ in 0..sets {
+            let scale = (size / (rank.max(1) as f32).sqrt()).sqrt();
+            let mut factors = |count: usize| {
+                (0..count * rank)
+                    .map(|_| random.normal() * scale)
+                    .collect::<Vec<_>>()
+            };
+            let (left, right) = (factors(rows), factors(columns));
+            for i in 0..rows {
+                for j in 0..columns {
+                    let word = to_bytes(dtype, random.normal() * 0.02);
+                    let mut bits = [0; 4];
+                    bits[4 - word.len()..].copy_from_slice(&word);
+                    let delta: f32 = (0..rank)
+                        .map(|k| left[i * rank + k] * right[j * rank + k])
+                        .sum();
+                    target.extend(to_bytes(dtype, f32::from_le_bytes(bits) + delta));
+                    base.extend(word);
+                }
+            }
+        }
+        let elements = (sets * rows * columns) as u64;
+        let shape = Shape {
+            dtype,
+            elements,
+            row_len: columns as u64,
+            set_rows: rows as u64,
+        };
+        Self {
+            shape,
+            target,
+            base,
+        }
+    }
+
+    fn fit(&self, effort: Effort) -> Option<Fitted> {
+        fit(Isa::detect(), effort, self.shape, self).unwrap()
+    }
+
+    /// The chunks of `elements` elements: the first element, and where the bytes are.
+    fn chunks(&self, elements: usize) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
+        let size = self.shape.dtype.size();
+        let end = self.target.len();
+        (0..end)
+            .step_by(elements * size)
+            .map(move |at| ((at / size) as u64, at..end.min(at + elements * size)))
+    }
+
+    /// Encodes in chunks of `elements`, decodes each alone on every instruction set; returns all bytes.
+    fn round_trip(&self, fitted: &Fitted, elements: usize) -> usize {
+        let shared = fitted.columns().to_bytes(Isa::detect());
+        let columns =
+            Columns::parse(Isa::Scalar, self.shape.dtype, self.shape.row_len, &shared).unwrap();
+        assert!(columns == **fitted.columns());
+        let mut scratch = Scratch::default();
+        let mut total = shared.len();
+        for (first_element, span) in self.chunks(elements) {
+            let (raw, base) = (&self.target[span.clone()], &self.base[span]);
+            let (dtype, row_len) = (self.shape.dtype, self.shape.row_len);
+            let chunk = Chunk {
+                dtype,
+                row_len,
+                first_element,
+                base: Some(base),
+            };
+            let mut payload = Vec::new();
+            encode(
+                Isa::detect(),
+                Effort::Default,
+                fitted,
+                &chunk,
+                raw,
+                &mut scratch,
+                &mut payload,
+            );
+            for isa in Isa::all() {
+                let mut out = vec![0xEE; raw.len()];
+                let done = decode(isa, &columns, &chunk, &payload, &mut out, &mut scratch);
+                assert_eq!(done, Ok(()), "{isa:?} {first_element}");
+                assert!(out == raw, "{isa:?} {first_element}");
+            }
+            total += payload.len();
+        }
+        total
+    }
+}
+
+impl Tensor for Pair {
+    type Error = std::convert::Infallible;
+    fn read(
+        &self,
+        first_element: u64,
+        target: &mut [u8],
+        base: &mut [u8],
+    ) -> Result<(), Self::Error> {
+        let start = first_element as usize * self.shape.dtype.size();
+        target.copy_from_slice(&self.target[start..start + target.len()]);
+        base.copy_from_slice(&self.base[start..start + base.len()]);
+        Ok(())
+    }
+}
+
+/// Factors of any values, as no fit would find them.
+fn any_factors(shape: Shape, ranks: &[usize], extreme: bool, rounded: bool) -> Fitted {
+    let mut random = Random(9);
+    let mut factor = move || {
+        let any = (random.next() % 4095) as i16 - 2047;
+        if extreme { any.signum() * 2047 } else { any }
+    };
+    let columns = shape.row_len as usize;
+    let sets: Vec<Set> = ranks
+        .iter()
+        .map(|&rank| {
+            let factors: Vec<i16> = (0..rank * columns).map(|_| factor()).collect();
+            Set::new(rank, if extreme { 120 } else { 85 }, columns, &factors)
+        })
+        .collect();
+    let (dtype, row_len, set_rows) = (shape.dtype, shape.row_len, shape.set_rows);
+    let found = Columns {
+        dtype,
+        row_len,
+        set_rows,
+        rounded,
+        sets,
+    };
+    let stride = found.stride();
+    let mut words = vec![0; shape.rows() as usize * stride];
+    for (row, words) in words.chunks_exact_mut(stride.max(1)).enumerate() {
+        let rank = found.set_of(row as u64).map_or(0, |set| set.rank);
+        for (k, word) in words.iter_mut().enumerate() {
+            let mut half = |k: usize| {
+                if k < rank {
+                    u32::from(factor() as u16)
+                } else {
+                    0
+                }
+            };
+            *word = half(2 * k) | (half(2 * k + 1) << 16);
+        }
+    }
+    let rows = Rows {
+        first: 0,
+        stride,
+        words,
+    };
+    Fitted {
+        columns: std::sync::Arc::new(found),
+        ratio: 0.5,
+        rows,
+    }
+}
+
+#[test]
+fn a_merge_costs_its_factors() {
+    for (dtype, most) in [(DType::Bf16, 0.05), (DType::F32, 0.55)] {
+        let pair = Pair::new(dtype, 1, 300, 400, 4, 5e-5);
+        let fitted = pair.fit(Effort::Default).expect("factors of a merge");
+        let ratio = pair.round_trip(&fitted, 50_000) as f64 / pair.target.len() as f64;
+        assert!(ratio < most, "{dtype} {ratio}");
+    }
+}
+
+#[test]
+fn matrices_of_a_stack_have_factors_of_their_own() {
+    let pair = Pair::new(DType::Bf16, 3, 150, 256, 2, 8e-5);
+    let fitted = pair.fit(Effort::Default).expect("factors of all matrices");
+    assert_eq!(fitted.columns().sets.len(), 3);
+    assert!(
+        fitted
+            .columns()
+            .sets
+            .iter()
+            .all(|set| (2..=4).contains(&set.rank))
+    );
+    let ratio = pair.round_trip(&fitted, 60_000) as f64 / pair.target.len() as f64;
+    assert!(ratio < 0.06, "{ratio}");
+}
+
+#[test]
+fn noise_has_no_factors() {
+    let mut pair = Pair::new(DType::Bf16, 1, 200, 300, 0, 0.0);
+    let mut random = Random(5);
+    for word in pair.target.as_chunks_mut::<2>().0 {
+        let step = random.next() % 5;
+        *word = u16::from_le_bytes(*word)
+            .wrapping_add(step as u16)
+            .to_le_bytes();
+    }
+    assert!(pair.fit(Effort::Default).is_none());
+    assert!(pair.fit(Effort::Max).is_none());
+}
+
+#[test]
+fn shapes_without_matrices_are_not_tried() {
+    let elements = 100_000u64;
+    for (row_len, set_rows) in [
+        (0, 0),
+        (0, 1),
+        (1, elements),
+        (elements, 1),
+        (31, 3000),
+        (7, 14_285),
+    ] {
+        let shape = Shape {
+            dtype: DType::Bf16,
+            elements,
+            row_len,
+            set_rows,
+        };
+        let pair = Pair {
+            shape,
+            target: vec![0; 200_000],
+            base: vec![0; 200_000],
+        };
+        assert!(pair.fit(Effort::Max).is_none(), "{row_len}");
+    }
+}
+
+#[test]
+fn odd_words_are_survived() {
+    let mut pair = Pair::new(DType::Bf16, 1, 120, 300, 3, 1e-4);
+    let odd = [
+        0x7F80u16, 0xFF80, 0x7FC0, 0xFFFF, 0, 0x8000, 1, 0x8001, 0x7F7F, 0xFF7F,
+    ];
+    for (number, word) in odd.into_iter().cycle().take(600).enumerate() {
+        let at = number * 113 % 36_000 * 2;
+        let bytes = if number % 3 == 0 {
+            &mut pair.base
+        } else {
+            &mut pair.target
+        };
+        bytes[at..at + 2].copy_from_slice(&word.to_le_bytes());
+    }
+    let fitted = pair.fit(Effort::Default).expect("factors in spite of them");
+    pair.round_trip(&fitted, 7777);
+}
+
+#[test]
+fn any_factors_come_back() {
+    for dtype in [DType::Bf16, DType::F32] {
+        for (ranks, rows, columns) in [
+            (vec![1], 7, 9),
+            (vec![MAX_RANK], 3, 200),
+            (vec![0, 5, 16, 0], 40, 130),
+            (vec![3, 0], 1, 4),
+        ] {
+            let pair = Pair::new(dtype, ranks.len(), rows, columns, 1, 1e-3);
+            for (extreme, rounded) in [(false, false), (true, false), (false, true), (true, true)] {
+                let fitted = any_factors(pair.shape, &ranks, extreme, rounded);
+                // Rows cut by the ends of chunks, chunks within a row, and all in one.
+                for elements in [5, 333, 100_000] {
+                    pair.round_trip(&fitted, elements);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_factors_predict_the_base() {
+    let pair = Pair::new(DType::Bf16, 1, 10, 50, 1, 1e-4);
+    let fitted = Fitted::none(DType::Bf16, 50);
+    let predictor = Predictor {
+        isa: Isa::detect(),
+        columns: fitted.columns(),
+        rows: &Rows::default(),
+        first_element: 0,
+    };
+    let (mut predicted, mut hints) = (vec![0; 1000], vec![0; 500]);
+    predictor.predict(0, &pair.base, &mut predicted, &mut hints);
+    assert!(predicted == pair.base && hints.iter().all(|&hint| hint == 7));
+    let parsed = Columns::parse(Isa::detect(), DType::Bf16, 50, &[]).unwrap();
+    assert!(parsed == **fitted.columns());
+}
+
+#[test]
+fn a_fit_is_the_same_on_any_number_of_threads() {
+    let pair = Pair::new(DType::Bf16, 1, 700, 500, 4, 6e-5);
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        let fitted = pool.install(|| pair.fit(Effort::Default)).unwrap();
+        (fitted.columns().to_bytes(Isa::Scalar), fitted.rows)
+    };
+    assert!(run(1) == run(3));
+}
+
+#[test]
+fn shared_sections_are_bounded_and_checked() {
+    let head = |flags: u8, set_rows: u64, count: u32, sets: &[[u8; 2]]| {
+        let mut out = vec![flags];
+        out.extend(set_rows.to_le_bytes());
+        out.extend(count.to_le_bytes());
+        out.extend(sets.iter().flatten());
+        out
+    };
+    let parse =
+        |row_len, bytes: &[u8]| Columns::parse(Isa::detect(), DType::Bf16, row_len, bytes).err();
+    for (row_len, bytes, want) in [
+        (64, vec![0], Bad::Truncated),
+        (64, head(2, 1, 0, &[]), Bad::Malformed("shared section")),
+        (64, head(0, 0, 0, &[]), Bad::Malformed("shared section")),
+        (0, head(0, 1, 0, &[]), Bad::Malformed("shared section")),
+        (64, head(0, 1, u32::MAX, &[]), Bad::Truncated),
+        (64, head(0, 1, 1, &[[129, 100]]), Bad::Malformed("rank")),
+        (64, head(0, 1, 1, &[[65, 100]]), Bad::Malformed("rank")),
+        (64, head(0, 1, 1, &[[1, 0]]), Bad::Malformed("rank")),
+        (64, head(0, 1, 1, &[[1, 255]]), Bad::Malformed("rank")),
+        (
+            1 << 60,
+            head(0, 1, 1, &[[128, 100]]),
+            Bad::Malformed("rank"),
+        ),
+        (
+            1 << 20,
+            head(0, 1, 2, &[[32, 100], [1, 100]]),
+            Bad::Malformed("rank"),
+        ),
+        (64, head(0, 1, 1, &[[1, 100]]), Bad::Truncated),
+    ] {
+        assert_eq!(parse(row_len, &bytes), Some(want), "{row_len}");
+    }
+    let shape = Shape {
+        dtype: DType::Bf16,
+        elements: 6400,
+        row_len: 64,
+        set_rows: 100,
+    };
+    let mut good = any_factors(shape, &[5], false, true)
+        .columns()
+        .to_bytes(Isa::detect());
+    assert_eq!(parse(64, &good), None);
+    good.push(0);
+    assert_eq!(parse(64, &good), Some(Bad::Trailing));
+}
+
+#[test]
+fn a_factor_that_is_too_large_is_refused() {
+    let shape = Shape {
+        dtype: DType::Bf16,
+        elements: 64,
+        row_len: 4,
+        set_rows: 16,
+    };
+    let mut fitted = any_factors(shape, &[2], false, false);
+    let base = vec![0; 128];
+    let chunk = Chunk {
+        dtype: DType::Bf16,
+        row_len: 4,
+        first_element: 0,
+        base: Some(&base),
+    };
+    fitted.rows.words[3] = 2048;
+    let mut payload = Vec::new();
+    encode(
+        Isa::detect(),
+        Effort::Default,
+        &fitted,
+        &chunk,
+        &base,
+        &mut Scratch::default(),
+        &mut payload,
+    );
+    let mut out = vec![0; 128];
+    let done = decode(
+        Isa::detect(),
+        fitted.columns(),
+        &chunk,
+        &payload,
+        &mut out,
+        &mut Scratch::default(),
+    );
+    assert_eq!(done, Err(Bad::Malformed("factor")));
+}
+
+#[test]
+fn damage_is_refused_or_harmless_and_never_a_panic() {
+    let pair = Pair::new(DType::Bf16, 2, 60, 50, 2, 1e-4);
+    let fitted = any_factors(pair.shape, &[2, 3], false, false);
+    let chunk = Chunk {
+        dtype: DType::Bf16,
+        row_len: 50,
+        first_element: 0,
+        base: Some(&pair.base),
+    };
+    let (mut scratch, mut payload) = (Scratch::default(), Vec::new());
+    encode(
+        Isa::detect(),
+        Effort::Default,
+        &fitted,
+        &chunk,
+        &pair.target,
+        &mut scratch,
+        &mut payload,
+    );
+    let shared = fitted.columns().to_bytes(Isa::detect());
+    let mut out = vec![0; pair.target.len()];
+    for end in 0..payload.len() {
+        assert!(
+            decode(
+                Isa::detect(),
+                fitted.columns(),
+                &chunk,
+                &payload[..end],
+                &mut out,
+                &mut scratch
+            )
+            .is_err()
+        );
+    }
+    for bit in 0..payload.len().min(900) * 8 {
+        payload[bit / 8] ^= 1 << (bit % 8);
+        let _ = decode(
+            Isa::detect(),
+            fitted.columns(),
+            &chunk,
+            &payload,
+            &mut out,
+            &mut scratch,
+        );
+        payload[bit / 8] ^= 1 << (bit % 8);
+    }
+    for bit in 0..shared.len() * 8 {
+        let mut shared = shared.clone();
+        shared[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(columns) = Columns::parse(Isa::detect(), DType::Bf16, 50, &shared) {
+            let _ = decode(
+                Isa::detect(),
+                &columns,
+                &chunk,
+                &payload,
+                &mut out,
+                &mut scratch,
+            );
+        }
+    }
+    // A chunk that lies elsewhere than its object says.
+    let far = Chunk {
+        first_element: u64::MAX - 5,
+        ..chunk
+    };
+    assert!(
+        decode(
+            Isa::detect(),
+            fitted.columns(),
+            &far,
+            &payload,
+            &mut out,
+            &mut scratch
+        )
+        .is_err()
+    );
+    let other = Chunk {
+        row_len: 49,
+        ..chunk
+    };
+    assert!(
+        decode(
+            Isa::detect(),
+            fitted.columns(),
+            &other,
+            &payload,
+            &mut out,
+            &mut scratch
+        )
+        .is_err()
+    );
+}

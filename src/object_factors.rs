@@ -1,0 +1,228 @@
+//! What has to be known of a whole object before its chunks are encoded: the factors that predict it.
+//!
+//! The base is decoded once, into memory or into a file without a name, and read from there as often as it takes.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::codec::select::{Effort, Family};
+use crate::codec::{EncodeOptions, Prepared};
+use crate::dtype::DType;
+use crate::error::{Error, ErrorKind, Result};
+use crate::lowrank::{Columns, Fitted, Shape, fit};
+use crate::object_reader::ObjectReader;
+use crate::rans::Isa;
+use crate::store::fs::scratch_file;
+
+/// Objects up to this length have their base copied to memory, longer ones to a file.
+const MOST_IN_MEMORY: u64 = 8 << 20;
+
+/// What was found for an object; filled by [`Preparation::run`], if it is run.
+#[derive(Default)]
+pub struct Preparation {
+    factors: OnceLock<Factors>,
+    base: Mutex<Option<Arc<Copy>>>,
+}
+
+struct Factors {
+    fitted: Fitted,
+    /// The column factors as they are stored.
+    shared: Vec<u8>,
+}
+
+/// An object as low-rank prediction sees it.
+#[derive(Clone, Copy)]
+pub struct Subject {
+    /// How its elements are to be read.
+    pub dtype: DType,
+    /// Elements in a row; 0 where there are no rows.
+    pub row_len: u64,
+    /// Its length in bytes.
+    pub raw_len: u64,
+    /// Rows that share their column factors, as those of one matrix of a stack; 0 for all.
+    pub set_rows: u64,
+}
+
+/// Bytes decoded once, to be read again and again.
+enum Copy {
+    Memory(Vec<u8>),
+    File(File),
+}
+
+impl Subject {
+    fn shape(&self) -> Shape {
+        let elements = self.raw_len / self.dtype.size() as u64;
+        let rows = elements.checked_div(self.row_len).unwrap_or(0);
+        let set_rows = if self.set_rows == 0 {
+            rows
+        } else {
+            self.set_rows.min(rows)
+        };
+        Shape {
+            dtype: self.dtype,
+            elements,
+            row_len: self.row_len,
+            set_rows,
+        }
+    }
+
+    /// Tells whether factors are looked for at all.
+    pub fn is_tried(&self, options: &EncodeOptions) -> bool {
+        options.family == Family::Auto
+            && options.effort != Effort::Fast
+            && fit::is_tried(&self.shape())
+    }
+}
+
+impl Preparation {
+    /// Looks for factors, given how the object and its base are read from a place in bytes on.
+    ///
+    /// `is_read_twice` tells that reading the object is as slow as decoding it, so that it is copied too.
+    ///
+    /// # Errors
+    /// Fails where the object cannot be read. A damaged base, or no room for the copies, only leaves it without factors.
+    pub fn run(
+        &self,
+        subject: Subject,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        read: &(dyn Fn(u64, &mut [u8]) -> Result<()> + Sync),
+        read_base: &(dyn Fn(u64, &mut [u8]) -> Result<()> + Sync),
+        is_slow: bool,
+    ) -> Result<()> {
+        let copy = |read| Copy::of(reader, subject, read);
+        let (base, target) = match (copy(read_base), is_slow.then(|| copy(read)).transpose()) {
+            (Ok(Some(base)), Ok(target)) => (base, target.flatten()),
+            (Err(error), _) if error.kind() != ErrorKind::Corrupt => return Err(error),
+            (Ok(_), Err(error)) => return Err(error),
+            _ => return Ok(()),
+        };
+        let pair = Pair {
+            subject,
+            base: &base,
+            target: target.as_ref(),
+            read,
+        };
+        let fitted = fit::fit(Isa::detect(), options.effort, subject.shape(), &pair)?;
+        if let Some(factors) = fitted.and_then(|fitted| Factors::checked(fitted, subject)) {
+            // Nobody else prepares the same object.
+            let _ = self.factors.set(factors);
+        }
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(base));
+        Ok(())
+    }
+
+    /// The factors, if any were found.
+    pub fn fitted(&self) -> Option<&Fitted> {
+        self.factors.get().map(|factors| &factors.fitted)
+    }
+
+    /// The shared section that chunks predicted with the factors need.
+    pub fn shared(&self) -> &[u8] {
+        self.factors.get().map_or(&[], |factors| &factors.shared)
+    }
+
+    /// The shared section as decoders have it.
+    pub fn prepared(&self) -> Prepared {
+        let columns = |fitted: &Fitted| Prepared::Factors(fitted.columns().clone());
+        self.fitted().map_or(Prepared::Nothing, columns)
+    }
+
+    /// Reads a part of the base from the copy, if there is one; returns whether it did.
+    pub fn read_base(&self, offset: u64, out: &mut [u8]) -> bool {
+        let copy = self
+            .base
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        copy.is_some_and(|copy| copy.read(offset, out).is_ok())
+    }
+
+    /// Gives up the copy of the base.
+    pub fn release(&self) {
+        self.base
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+}
+
+impl Factors {
+    /// Factors are used only if what is stored of them says the same.
+    fn checked(fitted: Fitted, subject: Subject) -> Option<Self> {
+        let shared = fitted.columns().to_bytes(Isa::detect());
+        let again = Columns::parse(Isa::detect(), subject.dtype, subject.row_len, &shared).ok()?;
+        (again == **fitted.columns()).then_some(Self { fitted, shared })
+    }
+}
+
+impl Copy {
+    /// Reads all of it; `None` where there is no room.
+    fn of(
+        reader: &ObjectReader,
+        subject: Subject,
+        read: &(dyn Fn(u64, &mut [u8]) -> Result<()> + Sync),
+    ) -> Result<Option<Self>> {
+        let size = subject.dtype.chunk_bytes();
+        let length = usize::try_from(subject.raw_len).unwrap_or(usize::MAX);
+        if subject.raw_len <= MOST_IN_MEMORY {
+            let mut bytes = vec![0; length];
+            let parts = bytes.par_chunks_mut(size).enumerate();
+            parts.try_for_each(|(number, part)| read((number * size) as u64, part))?;
+            return Ok(Some(Self::Memory(bytes)));
+        }
+        let Ok(file) = scratch_file(&reader.store().layout().tmp()) else {
+            return Ok(None);
+        };
+        let has_room = (0..length.div_ceil(size)).into_par_iter().map(|number| {
+            let offset = (number * size) as u64;
+            reader
+                .buffers()
+                .with((length - number * size).min(size), |part| {
+                    read(offset, part)?;
+                    Ok::<_, Error>(file.write_all_at(part, offset).is_ok())
+                })
+        });
+        let has_room = has_room.try_reduce(|| true, |all, one| Ok(all && one))?;
+        Ok(has_room.then_some(Self::File(file)))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        match self {
+            Self::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let part = bytes.get(start..start.saturating_add(out.len()));
+                out.copy_from_slice(part.ok_or(std::io::ErrorKind::UnexpectedEof)?);
+                Ok(())
+            }
+            Self::File(file) => file.read_exact_at(out, offset),
+        }
+    }
+}
+
+/// An object and its base while factors are looked for.
+struct Pair<'a> {
+    subject: Subject,
+    base: &'a Copy,
+    target: Option<&'a Copy>,
+    read: &'a (dyn Fn(u64, &mut [u8]) -> Result<()> + Sync),
+}
+
+impl fit::Tensor for Pair<'_> {
+    type Error = Error;
+    fn read(&self, first_element: u64, target: &mut [u8], base: &mut [u8]) -> Result<()> {
+        let offset = first_element * self.subject.dtype.size() as u64;
+        let failed = Error::io("read", std::path::Path::new("the copy of a base"));
+        let copied = self.base.read(offset, base);
+        copied.map_err(failed)?;
+        match self.target {
+            Some(copy) => copy
+                .read(offset, target)
+                .map_err(Error::io("read", std::path::Path::new("a copy"))),
+            None => (self.read)(offset, target),
+        }
+    }
+}

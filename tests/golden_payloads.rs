@@ -1,0 +1,246 @@
+//! Payloads of the coder of floats stay readable: `testdata/payloads/v1`, one of each kind by dtype and lanes, with the hashes
+//! of their chunks in `testdata/payloads/v1.txt`.
+//!
+//! They are written once, and never again; encoders may get better, decoders have to read these. Until a first release
+//! `cargo test --test golden_payloads -- --ignored` writes them anew.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "helpers of tests fail by panicking"
+)]
+
+#[path = "common/random.rs"]
+mod random;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use random::Random;
+use zipllm::dtype::DType;
+use zipllm::hash::Hash;
+use zipllm::rans::{Chunk, Effort, Isa, Scratch, decode, encode};
+
+const EQUAL: u8 = 0;
+const STORED: u8 = 16;
+const SCALED: u8 = 2;
+const FINE: u8 = 4;
+const FINE_TABLE: u8 = 8;
+
+/// The flat position of every chunk's first element.
+const FIRST: u64 = 7;
+
+/// Elements in a row where there are rows.
+const ROW: usize = 200;
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/payloads")
+}
+
+/// What a payload is of: dtype, kind, lanes, and whether it has a base.
+#[derive(Clone, Copy)]
+struct Case {
+    dtype: DType,
+    kind: u8,
+    lanes: usize,
+    delta: bool,
+}
+
+/// Every kind that an encoder writes, for each dtype; each with both numbers of lanes for BF16, with one for others.
+fn cases() -> Vec<Case> {
+    let floats = [
+        DType::Bf16,
+        DType::F16,
+        DType::F32,
+        DType::F64,
+        DType::F8E4M3,
+        DType::F8E5M2,
+    ];
+    let mut cases = Vec::new();
+    for (dtype, lanes) in floats.into_iter().flat_map(|d| [(d, 4), (d, 64)]) {
+        for delta in [true, false] {
+            // Only elements of 16 bits have fine tokens that differ from coarse ones.
+            let fine = delta && dtype.size() == 2;
+            let both = dtype == DType::Bf16;
+            let coded = (1..16).filter(|kind| {
+                kind & 1 == 1
+                    && (fine || kind & FINE == 0)
+                    && (both || (kind & FINE_TABLE != 0) == (lanes == 64))
+            });
+            cases.extend(coded.map(|kind| (dtype, kind, lanes, delta)));
+        }
+    }
+    for dtype in [DType::Bf16, DType::F32, DType::F8E4M3] {
+        cases.extend([(dtype, EQUAL, 4, true), (dtype, STORED, 4, true)]);
+        cases.push((dtype, STORED, 4, false));
+    }
+    let case = |(dtype, kind, lanes, delta)| Case {
+        dtype,
+        kind,
+        lanes,
+        delta,
+    };
+    cases.into_iter().map(case).collect()
+}
+
+impl Case {
+    fn name(&self) -> String {
+        let codec = if self.delta { "delta" } else { "solo-rans" };
+        let dtype = self.dtype.name().to_lowercase();
+        format!(
+            "{dtype}-{codec}-kind{:02}-lanes{:02}",
+            self.kind, self.lanes
+        )
+    }
+
+    fn elements(&self) -> usize {
+        match (self.kind, self.lanes) {
+            (EQUAL | STORED, _) => 50,
+            (_, 64) => 33_000,
+            // Enough for scales and for fine tokens to pay.
+            (kind, _) if kind & (FINE | SCALED) != 0 => 30_000,
+            _ => 4_200,
+        }
+    }
+
+    fn row_len(&self) -> u64 {
+        if self.kind & SCALED == 0 {
+            0
+        } else {
+            ROW as u64
+        }
+    }
+
+    fn effort(&self) -> Effort {
+        if self.kind & FINE_TABLE == 0 {
+            Effort::Default
+        } else {
+            Effort::Max
+        }
+    }
+
+    /// The chunk and its base: few elements differ, so that payloads are short; of rows and columns only some do, where
+    /// there are scales, and by much, where tokens are fine.
+    fn content(&self) -> (Vec<u8>, Vec<u8>) {
+        let mut random = Random::new(u64::from(self.kind) * 64 + u64::from(self.dtype.code()));
+        let bits = 8 * u32::try_from(self.dtype.size()).unwrap();
+        let (mut raw, mut base) = (Vec::new(), Vec::new());
+        for element in 0..self.elements() {
+            let (row, column) = (element / ROW, (element + 7) % ROW);
+            // Below 1 and above 2^-8, of either sign, in every one of the dtypes.
+            let weight = match self.dtype {
+                DType::F8E4M3 => 0x20 | random.next() & 0x8F,
+                DType::F64 => 0x3FC << 52 | random.next() & !(0x1FF << 54),
+                _ => {
+                    (0x38 | random.next() & 0x83) << (bits - 8)
+                        | random.next() & ((1 << (bits - 8)) - 1)
+                }
+            };
+            let there = match (self.kind & SCALED == 0, self.kind & FINE == 0) {
+                (true, true) => random.below(12) == 0,
+                (false, true) => column % 8 == 0 && row % 3 != 0,
+                (true, false) => random.below(20) != 0,
+                (false, false) => column % 3 != 0,
+            };
+            let change = match random.below(6) as u64 {
+                _ if self.kind & FINE != 0 => 16,
+                small => small.wrapping_sub(3),
+            };
+            // Words alone have long tails.
+            let dense = match (self.kind & SCALED == 0, bits) {
+                (true, _) => random.below(bits as usize) < 8,
+                (false, 8 | 16) => random.below(2) == 0,
+                (false, _) => random.below(3) == 0,
+            };
+            let (word, other) = match (self.delta, self.kind) {
+                (_, STORED) => (random.next(), random.next()),
+                (_, EQUAL) => (weight, weight),
+                (true, _) if there => (weight.wrapping_add(change), weight),
+                (true, _) => (weight, weight),
+                (false, _) if there && dense => (weight, 0),
+                (false, _) => (0, 0),
+            };
+            raw.extend(&word.to_le_bytes()[..self.dtype.size()]);
+            base.extend(&other.to_le_bytes()[..self.dtype.size()]);
+        }
+        (raw, base)
+    }
+
+    fn chunk<'a>(&self, base: &'a [u8]) -> Chunk<'a> {
+        Chunk {
+            dtype: self.dtype,
+            row_len: self.row_len(),
+            first_element: FIRST,
+            base: self.delta.then_some(base),
+        }
+    }
+
+    /// A line of the list: name, hash of the chunk, of the base, of the payload.
+    fn line(&self, raw: &[u8], base: &[u8], payload: &[u8]) -> String {
+        let [raw, base, payload] = [raw, base, payload].map(|bytes| Hash::of(bytes).to_string());
+        format!("{} {raw} {base} {payload}\n", self.name())
+    }
+}
+
+#[test]
+fn every_golden_payload_decodes_to_the_pinned_bytes() {
+    let mut lines = String::new();
+    for case in cases() {
+        let (raw, base) = case.content();
+        let name = case.name();
+        let payload = fs::read(directory().join("v1").join(&name)).unwrap();
+        assert_eq!(payload[0], case.kind, "{name}");
+        for isa in Isa::all() {
+            let mut out = vec![0xAA; raw.len()];
+            let scratch = &mut Scratch::default();
+            let done = decode(isa, &case.chunk(&base), &payload, &mut out, scratch);
+            assert_eq!(done, Ok(()), "{name} {isa:?}");
+            assert!(out == raw, "{name}: {isa:?} decodes otherwise");
+        }
+        lines += &case.line(&raw, &base, &payload);
+    }
+    let pinned = fs::read_to_string(directory().join("v1.txt")).unwrap();
+    assert!(
+        lines == pinned,
+        "chunks, bases or payloads are others than those of the list"
+    );
+}
+
+#[test]
+fn the_list_of_golden_payloads_is_complete() {
+    let wanted: BTreeSet<String> = cases().iter().map(Case::name).collect();
+    let entries = fs::read_dir(directory().join("v1")).unwrap();
+    let there = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(there.collect::<BTreeSet<_>>(), wanted);
+    let kinds: BTreeSet<u8> = cases().iter().map(|case| case.kind).collect();
+    assert_eq!(kinds, BTreeSet::from([0, 1, 3, 5, 7, 9, 11, 13, 15, 16]));
+}
+
+/// Writes the payloads of this version anew, and pins their chunks.
+#[test]
+#[ignore = "writes to testdata; only for a format that is not released"]
+fn write_the_golden_payloads() {
+    let target = directory().join("v1");
+    let _ = fs::remove_dir_all(&target);
+    fs::create_dir_all(&target).unwrap();
+    let mut lines = String::new();
+    for case in cases() {
+        let (raw, base) = case.content();
+        let mut payload = Vec::new();
+        let scratch = &mut Scratch::default();
+        encode(
+            Isa::Scalar,
+            case.effort(),
+            &case.chunk(&base),
+            &raw,
+            scratch,
+            &mut payload,
+        );
+        assert_eq!(payload[0], case.kind, "{} has another kind", case.name());
+        fs::write(target.join(case.name()), &payload).unwrap();
+        lines += &case.line(&raw, &base, &payload);
+    }
+    fs::write(directory().join("v1.txt"), lines).unwrap();
+}

@@ -1,0 +1,246 @@
+//! Models from anywhere, and model files that are deleted once they are stored (`add`, `--delete-source`).
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail by panicking"
+)]
+
+#[path = "common/batch.rs"]
+mod batch;
+#[path = "common/tensors.rs"]
+mod tensors;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use batch::{Batch, ZIPLLM, names, tree};
+use serde_json::json;
+use tensors::{noise, safetensors, tuned, weights};
+
+const IDS: [&str; 2] = ["lab/base", "lab/tune"];
+
+fn family() -> Batch {
+    let batch = Batch::new(&IDS);
+    let base = weights(1, 5000);
+    for (id, values) in [(IDS[0], base.clone()), (IDS[1], tuned(&base, 2))] {
+        let file = safetensors(&[("w", "BF16", &[50, 100], &values)]);
+        batch.file(&format!("{id}/sub/model.safetensors"), file);
+        batch.file(&format!("{id}/empty.txt"), "");
+        fs::create_dir(batch.path("models").join(id).join("nothing")).unwrap();
+    }
+    batch
+}
+
+#[test]
+fn a_model_is_added_from_anywhere() {
+    let batch = family();
+    batch.bases(&json!({"lab/base": ["lab/other"]}));
+    batch.zipllm(&[]).expect(0);
+    let elsewhere = batch.path("elsewhere");
+    let file = safetensors(&[("w", "BF16", &[50, 100], &tuned(&weights(1, 5000), 7))]);
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("model.safetensors"), file).unwrap();
+    let path = elsewhere.to_str().unwrap();
+    for (args, base) in [
+        (&["--as", "lab/plain"][..], None),
+        (
+            &["--as", "lab/given", "--base", "lab/tune"],
+            Some("lab/tune"),
+        ),
+        (&["--as", "lab/other"], Some("lab/base")),
+    ] {
+        let report = batch.report("add", &[&[path], args].concat());
+        assert_eq!(report["models"][0]["status"], "stored");
+        batch.assert_restores(args[1], &tree(&elsewhere));
+        let detail = batch.report("list", &[args[1]]);
+        assert_eq!(
+            detail.get("base").and_then(|base| base.as_str()),
+            base,
+            "{args:?}"
+        );
+    }
+    let again = batch.report("add", &[path, "--as", "lab/plain"]);
+    assert_eq!(again["models"][0]["status"], "already_stored");
+    fs::write(elsewhere.join("more"), "more").unwrap();
+    let again = batch.report("add", &[path, "--as", "lab/plain"]);
+    assert_eq!(again["models"][0]["version"], 2);
+    batch.verb("add", &[path]).expect(2);
+    batch
+        .verb("add", &["/nowhere/at/all", "--as", "a/b"])
+        .expect(1)
+        .says(&["/nowhere/at/all"]);
+    batch.verb("add", &[path, "--as", "../x"]).expect(2);
+    batch
+        .verb("add", &[path, "--as", "LAB/plain"])
+        .expect(1)
+        .says(&["only in case"]);
+    batch.assert_clean();
+}
+
+#[test]
+fn sources_go_only_when_they_are_stored() {
+    let batch = family();
+    let originals = IDS.map(|id| tree(&batch.path("models").join(id)));
+    let report = batch
+        .zipllm(&["--delete-source", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(report["deleted"][0]["files"], 2);
+    assert_eq!(names(&batch.path("models/lab")), [""; 0]);
+    batch.assert_clean();
+    for (id, original) in IDS.iter().zip(&originals) {
+        batch.assert_restores(id, original);
+    }
+    // The models are stored, and that is fine.
+    let again = batch
+        .zipllm(&["--delete-source", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(
+        (&again["models"][0]["status"], &again["deleted"]),
+        (&json!("already_stored"), &json!([]))
+    );
+    batch.zipllm(&[]).expect(0).silent();
+}
+
+#[test]
+fn nothing_is_deleted_that_the_store_does_not_give_back() {
+    let batch = family();
+    batch.zipllm(&[]).expect(0);
+    let before = tree(&batch.path("models"));
+    // Damage that only reading finds.
+    let detail = batch.report("list", &["lab/base"]);
+    let name = detail["files"][1]["segments"][1]["object"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let object = batch.path("store/objects").join(&name[..2]).join(&name);
+    let whole = fs::read(&object).unwrap();
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    fs::write(&object, damaged).unwrap();
+    std::thread::sleep(Duration::from_millis(10));
+    batch
+        .zipllm(&["--delete-source"])
+        .expect(3)
+        .says(&["its files are not deleted", &name]);
+    batch::assert_same(&before, &tree(&batch.path("models")), "after damage");
+    fs::write(&object, whole).unwrap();
+    // A model that is a link leads elsewhere.
+    fs::rename(batch.path("models/lab/tune"), batch.path("kept")).unwrap();
+    symlink(batch.path("kept"), batch.path("models/lab/tune")).unwrap();
+    batch
+        .zipllm(&["--delete-source"])
+        .expect(1)
+        .says(&["a link", "lab/tune"]);
+    assert!(batch.path("kept/sub/model.safetensors").exists());
+    assert_eq!(names(&batch.path("models/lab")), ["tune"]);
+}
+
+/// A kill leaves some of the files; the next run deletes the rest, but never what is not stored.
+#[test]
+fn a_deletion_that_was_stopped_goes_on() {
+    let batch = family();
+    batch.zipllm(&[]).expect(0);
+    fs::remove_file(batch.path("models/lab/base/empty.txt")).unwrap();
+    batch.zipllm(&[]).expect(1).says(&["--accept-missing"]);
+    let odd = batch.file("lab/tune/extra.txt", "not stored");
+    fs::remove_file(batch.path("models/lab/tune/empty.txt")).unwrap();
+    batch
+        .zipllm(&["--delete-source"])
+        .expect(1)
+        .says(&["--accept-missing"]);
+    assert_eq!(names(&batch.path("models/lab")), ["tune"]);
+    fs::remove_file(odd).unwrap();
+    batch.zipllm(&["--delete-source"]).expect(0);
+    assert_eq!(names(&batch.path("models/lab")), [""; 0]);
+    batch.assert_clean();
+}
+
+#[test]
+fn no_kill_loses_what_is_deleted() {
+    let kills = std::env::var("ZIPLLM_KILLS").map_or(20, |text| text.parse().unwrap());
+    let mut hits = 0;
+    for kill in 0..kills {
+        let batch = Batch::in_memory(&["lab/a"]);
+        for file in 0..40 {
+            batch.file(&format!("lab/a/{file:02}.bin"), noise(file, 3000));
+        }
+        let original = tree(&batch.path("models/lab/a"));
+        batch.zipllm(&[]).expect(0);
+        let mut program = Command::new(ZIPLLM);
+        let command = program
+            .arg(batch.path("config.json"))
+            .arg("--delete-source");
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_micros(2000 + 700 * (kill % 20)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let left = names(&batch.path("models/lab/a")).len();
+        hits += u64::from((1..40).contains(&left));
+        batch.assert_restores("lab/a", &original);
+        batch.zipllm(&["--delete-source"]).expect(0);
+        assert!(!batch.path("models/lab/a").exists());
+        batch.assert_restores("lab/a", &original);
+    }
+    println!("{hits} of {kills} kills hit a deletion");
+}
+
+/// A cache with two snapshots that share a file.
+fn cache(batch: &Batch) {
+    let cache = batch.path("models/models--lab--cached");
+    for (blob, text) in [("b1", "shared"), ("b2", "old"), ("b3", "new")] {
+        batch.file(&format!("models--lab--cached/blobs/{blob}"), text);
+    }
+    for (revision, blobs) in [
+        ("aaa", [("x", "b1"), ("y", "b2")]),
+        ("bbb", [("x", "b1"), ("y", "b3")]),
+    ] {
+        let snapshot = cache.join("snapshots").join(revision);
+        fs::create_dir_all(&snapshot).unwrap();
+        for (name, blob) in blobs {
+            symlink(Path::new("../../blobs").join(blob), snapshot.join(name)).unwrap();
+        }
+    }
+    fs::create_dir(cache.join("refs")).unwrap();
+    fs::write(cache.join("refs/main"), "bbb").unwrap();
+}
+
+#[test]
+fn in_a_cache_only_what_no_other_snapshot_has_is_deleted() {
+    let batch = Batch::new(&["lab/cached"]);
+    cache(&batch);
+    let folder = batch.path("models/models--lab--cached");
+    let original = tree(&folder.join("snapshots/bbb"));
+    let old = tree(&folder.join("snapshots/aaa"));
+    batch.zipllm(&["--delete-source"]).expect(0);
+    assert_eq!(names(&folder.join("blobs")), ["b1", "b2"]);
+    assert_eq!(tree(&folder.join("snapshots/aaa")), old);
+    assert_eq!(batch.report("list", &["lab/cached"])["commit"], "bbb");
+    batch.assert_restores("lab/cached", &original);
+    batch.zipllm(&[]).expect(0).silent();
+    // The other snapshot, given by its path, goes with the rest of the cache's folder.
+    let snapshot = folder.join("snapshots/aaa");
+    let args = [
+        snapshot.to_str().unwrap(),
+        "--as",
+        "lab/old",
+        "--delete-source",
+    ];
+    let report = batch.report("add", &args);
+    assert_eq!(report["deleted"][0]["files"], 2);
+    assert_eq!(batch.report("list", &["lab/old"])["commit"], "aaa");
+    assert_eq!(names(&folder.join("blobs")), [""; 0]);
+    batch.assert_restores("lab/old", &old);
+    batch.assert_restores("lab/cached", &original);
+    batch.zipllm(&["--delete-source"]).expect(0);
+    batch.assert_clean();
+}
