@@ -61,6 +61,8 @@ pub enum ZipllmCommand {
     Recode(RecodeArgs),
     /// Finds better bases for what is stored, and encodes anew what gains; can be stopped and run again
     Optimize(super::commands::optimize::OptimizeArgs),
+    /// Shows the families: which models are kept as differences to which
+    Family(super::commands::family::FamilyArgs),
     /// Fetches the listed models that are not there from the Hugging Face Hub
     ///
     /// A base that the file of `base_ft_path` has for a listed model is fetched too. Whole repositories are fetched,

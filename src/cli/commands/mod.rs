@@ -12,6 +12,7 @@ mod download;
 #[cfg(not(feature = "hub"))]
 #[path = "no_download.rs"]
 mod download;
+pub mod family;
 pub mod gc;
 mod left_out;
 pub mod list;
@@ -47,6 +48,7 @@ pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
         Some(ZipllmCommand::Gc(args)) => gc::run(args),
         Some(ZipllmCommand::Download(args)) => download::run(args),
         Some(ZipllmCommand::Optimize(args)) => optimize::run(args),
+        Some(ZipllmCommand::Family(args)) => family::run(args),
         Some(ZipllmCommand::Recode(args)) => recode::run(args),
         None => compress::run(args.compress),
     }
