@@ -5,10 +5,10 @@
 //! | layer | modules |
 //! |---|---|
 //! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`], [`threads`] |
-//! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, [`lowrank`]: prediction from a base and low-rank factors, in scalar code and SIMD |
+//! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, [`lowrank`]: prediction from a base and low-rank factors, in scalar code and SIMD; [`float`]: conversions; [`sketch`]: what is kept of a tensor to find its base |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
 //! | knowledge | [`object_reader`], [`object_writer`], [`object_factors`]: objects with their bases; [`pairing`]: which base; [`report`]: figures; [`survey`]: all models and objects at a glance |
-//! | verbs | [`ingest`], [`restore`], [`check`], [`recode`], [`list`], [`stats`], [`cat`], [`diff`], [`remove`], [`rename`], [`gc`], [`copy`], [`repair`], [`delete_source`] |
+//! | verbs | [`ingest`], [`restore`], [`check`], [`recode`], [`optimize`], [`family`], [`list`], [`stats`], [`cat`], [`diff`], [`remove`], [`rename`], [`gc`], [`copy`], [`repair`], [`delete_source`] |
 //! | shell | [`config`], [`cli`], [`hub`] (a feature): models from the Hugging Face Hub |
 
 pub mod cat;
@@ -22,6 +22,8 @@ pub mod delete_source;
 pub mod diff;
 pub mod dtype;
 pub mod error;
+pub mod family;
+pub mod float;
 pub mod gc;
 pub mod hash;
 #[cfg(feature = "hub")]
@@ -35,6 +37,7 @@ pub mod nearest;
 pub mod object_factors;
 pub mod object_reader;
 pub mod object_writer;
+pub mod optimize;
 pub mod pairing;
 pub mod rans;
 pub mod recode;
@@ -43,6 +46,7 @@ pub mod rename;
 pub mod repair;
 pub mod report;
 pub mod restore;
+pub mod sketch;
 pub mod source;
 pub mod stats;
 pub mod store;

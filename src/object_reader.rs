@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::codec::{self, ChunkView, CodecId, Prepared, WorkspacePool};
+use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
+use crate::float::convert;
 use crate::hash::{Hash, chunk_chaining_value};
-use crate::store::object::checksum;
+use crate::store::object::{BaseRef, checksum};
 use crate::store::{ObjectFile, Store};
 
 /// Objects kept open; each holds a file descriptor and its chunk table.
@@ -78,6 +80,11 @@ impl ObjectReader {
         }
         kept.insert(*name, object.clone());
         Ok(object)
+    }
+
+    /// Closes the objects kept open, so that files replaced since are seen.
+    pub fn forget(&self) {
+        self.kept().clear();
     }
 
     /// Decodes one chunk of an object into `out`, which has to have the chunk's length, and verifies it.
@@ -197,16 +204,59 @@ impl ObjectReader {
                 format!("its base {} is as deep as itself", base.name),
             ));
         }
-        if opened.file.frame.head.raw_len != object.file.frame.head.raw_len {
+        let head = &object.file.frame.head;
+        if !head.fits_base(opened.file.frame.head.raw_len) {
             return Err(Error::corrupt(
                 &object.file.name,
                 format!("its base {} has another length", base.name),
             ));
         }
         self.buffers.with(length, |bytes| {
-            self.read_range(&base.name, offset, bytes)?;
+            self.read_base(&head.bases, head.dtype, offset, bytes)?;
             use_it(bytes)
         })
+    }
+
+    /// Reads what the bases of an object of type `dtype` say of its bytes from `offset` on: converted to that type,
+    /// and 0 where there is no base.
+    pub fn read_base(
+        &self,
+        bases: &[BaseRef],
+        dtype: DType,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<()> {
+        let size = dtype.size();
+        let first = offset / size as u64;
+        let end = first + (out.len() / size) as u64;
+        let whole =
+            |base: &BaseRef| base.target_start <= first && end <= base.target_start + base.count;
+        if !bases.iter().any(whole) {
+            out.fill(0);
+        }
+        for base in bases {
+            let (from, to) = (
+                base.target_start.max(first),
+                end.min(base.target_start + base.count),
+            );
+            let place =
+                |element: u64| usize::try_from(element.saturating_sub(first)).unwrap_or(0) * size;
+            let Some(target) = out.get_mut(place(from)..place(to)).filter(|_| from < to) else {
+                continue;
+            };
+            let place = (base.start + (from - base.target_start)) * base.dtype.size() as u64;
+            if base.dtype == dtype {
+                self.read_range(&base.name, place, target)?;
+                continue;
+            }
+            let length = target.len() / size * base.dtype.size();
+            self.buffers.with(length, |bytes| {
+                self.read_range(&base.name, place, bytes)?;
+                convert(base.dtype, bytes, dtype, target);
+                Ok::<_, Error>(())
+            })?;
+        }
+        Ok(())
     }
 
     /// Decodes and verifies `out.len()` bytes of an object from `offset`, chunk by chunk.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
+use crate::codec::parts::{self, Parts, Run};
 use crate::codec::{
     ChunkView, Codec, CodecId, EncodeOptions, encode_predicted_chunk, find, lowrank::LowRank,
 };
@@ -13,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::hash::{ChainingValue, Hash, chunk_chaining_value, merge_chunks};
 use crate::object_factors::{Preparation, Subject};
 use crate::object_reader::{ObjectReader, OpenObject};
-use crate::store::object::{BaseRef, Head, is_chunked};
+use crate::store::object::{BaseRef, Head, PARTS, is_chunked};
 use crate::store::{ObjectWriter, StoreWriter};
 
 /// An object's name, and the chaining values of its chunks if it has more than one.
@@ -61,12 +62,66 @@ pub struct NewObject {
     pub row_len: u64,
     /// Its length in bytes.
     pub raw_len: u64,
-    /// The object that it may be a difference to, of equal length.
-    pub base: Option<Arc<OpenObject>>,
+    /// What it may be a difference to.
+    pub base: Option<Base>,
     /// Rows that share their column factors, as those of one matrix of a stack; 0 for all.
     pub set_rows: u64,
     /// What was found out about it before its chunks are encoded.
     pub preparation: Preparation,
+}
+
+/// An object, and which of its elements predict which of another one's.
+#[derive(Clone)]
+pub struct Base {
+    /// The object.
+    pub object: Arc<OpenObject>,
+    /// Its elements' places, in order; all of them are of `object`.
+    pub parts: Vec<BaseRef>,
+}
+
+impl Base {
+    /// The base of an object of `elements` elements of type `dtype`, element by element.
+    pub fn whole(object: Arc<OpenObject>, dtype: DType, elements: u64) -> Self {
+        let part = BaseRef {
+            name: object.file.name,
+            dtype,
+            start: 0,
+            count: elements,
+            target_start: 0,
+        };
+        Self {
+            object,
+            parts: vec![part],
+        }
+    }
+
+    /// Cuts a run of bytes of the object, from byte `offset`, where the base begins or ceases to cover it.
+    fn runs(&self, dtype: DType, offset: u64, length: usize) -> Vec<Run> {
+        let size = dtype.size() as u64;
+        let (first, end) = (offset / size, offset / size + length as u64 / size);
+        let mut runs = Vec::new();
+        let mut push = |elements: u64, covered| {
+            let bytes = usize::try_from(elements * size).unwrap_or(0);
+            runs.extend((bytes > 0).then_some(Run { bytes, covered }));
+        };
+        let mut at = first;
+        for part in &self.parts {
+            let from = part.target_start.clamp(at, end);
+            let to = (part.target_start + part.count).clamp(from, end);
+            push(from - at, false);
+            push(to - from, true);
+            at = to;
+        }
+        push(end - at, false);
+        runs
+    }
+
+    /// Tells what an object with this base requires of its readers.
+    fn required(&self, dtype: DType, raw_len: u64) -> u16 {
+        let whole = Self::whole(self.object.clone(), dtype, raw_len / dtype.size() as u64);
+        let plain = self.parts == whole.parts && self.object.file.frame.head.raw_len == raw_len;
+        if plain { 0 } else { PARTS }
+    }
 }
 
 /// A chunk ready to be written.
@@ -124,10 +179,13 @@ impl NewObject {
             raw_len,
             set_rows,
         };
-        let Some(base) = self.base.as_ref().filter(|_| subject.is_tried(options)) else {
+        let is_tried =
+            |base: &&Base| subject.is_tried(options) && base.required(dtype, raw_len) == 0;
+        let Some(base) = self.base.as_ref().filter(is_tried) else {
             return Ok(());
         };
-        let read_base = |offset, out: &mut [u8]| reader.read_range(&base.file.name, offset, out);
+        let base = base.object.file.name;
+        let read_base = |offset, out: &mut [u8]| reader.read_range(&base, offset, out);
         self.preparation
             .run(subject, reader, options, read, &read_base, is_slow)
     }
@@ -140,14 +198,58 @@ impl NewObject {
         offset: u64,
         raw: &[u8],
     ) -> Result<EncodedChunk> {
-        match &self.base {
-            None => Ok(self.encode_solo(reader, options, offset, raw)),
-            Some(base) => reader.buffers().with(raw.len(), |bytes| {
-                if !self.preparation.read_base(offset, bytes) {
-                    reader.read_range(&base.file.name, offset, bytes)?;
-                }
-                Ok(self.encode_with(reader, options, offset, raw, Some(bytes)))
-            }),
+        let Some(base) = &self.base else {
+            return Ok(self.encode_solo(reader, options, offset, raw));
+        };
+        let runs = base.runs(self.dtype, offset, raw.len());
+        if runs.iter().all(|run| !run.covered) {
+            return Ok(self.encode_solo(reader, options, offset, raw));
+        }
+        reader.buffers().with(raw.len(), |bytes| {
+            if !self.preparation.read_base(offset, bytes) {
+                reader.read_base(&base.parts, self.dtype, offset, bytes)?;
+            }
+            if runs.len() == 1 {
+                return Ok(self.encode_with(reader, options, offset, raw, Some(bytes)));
+            }
+            let alone = self.encode_solo(reader, options, offset, raw);
+            let parts = self.encode_parts(reader, options, offset, raw, bytes, &runs);
+            Ok(if parts.payload.len() < alone.payload.len() {
+                parts
+            } else {
+                alone
+            })
+        })
+    }
+
+    fn encode_parts(
+        &self,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        offset: u64,
+        raw: &[u8],
+        base: &[u8],
+        runs: &[Run],
+    ) -> EncodedChunk {
+        let view = self.view(offset, Some(base));
+        reader.payloads().with_any(|scratch| {
+            scratch.clear();
+            let workspaces = reader.workspaces();
+            workspaces.with(|ws| parts::encode(options, &view, raw, runs, ws, scratch));
+            EncodedChunk {
+                codec: Parts.id(),
+                raw_len: raw.len(),
+                payload: scratch.as_slice().to_vec(),
+            }
+        })
+    }
+
+    fn view<'a>(&self, offset: u64, base: Option<&'a [u8]>) -> ChunkView<'a> {
+        ChunkView {
+            dtype: self.dtype,
+            row_len: self.row_len,
+            first_element: offset / self.dtype.size() as u64,
+            base,
         }
     }
 
@@ -170,13 +272,7 @@ impl NewObject {
         raw: &[u8],
         base: Option<&[u8]>,
     ) -> EncodedChunk {
-        let first_element = offset / self.dtype.size() as u64;
-        let view = ChunkView {
-            dtype: self.dtype,
-            row_len: self.row_len,
-            first_element,
-            base,
-        };
+        let view = self.view(offset, base);
         reader.payloads().with_any(|scratch| {
             scratch.clear();
             let codec = reader.workspaces().with(|ws| {
@@ -201,15 +297,9 @@ impl NewObject {
         let bad = |reason: String| Error::corrupt(&self.digest.name, reason);
         let codec =
             find(chunk.codec).ok_or_else(|| bad(format!("codec {} is unknown", chunk.codec.0)))?;
-        let first_element = offset / self.dtype.size() as u64;
         let prepared = self.preparation.prepared();
         let mut run = |base: Option<&[u8]>| {
-            let view = ChunkView {
-                dtype: self.dtype,
-                row_len: self.row_len,
-                first_element,
-                base,
-            };
+            let view = self.view(offset, base);
             let done = reader
                 .workspaces()
                 .with(|ws| codec.decode_prepared(&prepared, &view, &chunk.payload, out, ws));
@@ -217,7 +307,7 @@ impl NewObject {
         };
         match &self.base {
             Some(base) if codec.uses_base() => reader.buffers().with(chunk.raw_len, |bytes| {
-                reader.read_range(&base.file.name, offset, bytes)?;
+                reader.read_base(&base.parts, self.dtype, offset, bytes)?;
                 run(Some(bytes))
             }),
             _ => run(None),
@@ -247,12 +337,13 @@ impl NewObject {
         let head = Head {
             codec: codec.unwrap_or(CodecId(0)).0,
             dtype: self.dtype,
-            depth: base.map_or(0, |base| base.file.frame.head.depth + 1),
+            depth: base.map_or(0, |base| base.object.file.frame.head.depth + 1),
+            required: base.map_or(0, |base| base.required(self.dtype, self.raw_len)),
             optional: 0,
             raw_len: self.raw_len,
             row_len: self.row_len,
             shared_len: u32::try_from(shared.len()).unwrap_or(u32::MAX),
-            bases: base.map(|base| self.base_ref(base)).into_iter().collect(),
+            bases: base.map_or_else(Vec::new, |base| base.parts.clone()),
         };
         writer.create_object(self.digest.name, head, shared)
     }
@@ -326,17 +417,6 @@ impl NewObject {
             }
             self.encode(reader, options, offset, raw)
         })
-    }
-
-    fn base_ref(&self, base: &OpenObject) -> BaseRef {
-        let count = self.raw_len / self.dtype.size() as u64;
-        BaseRef {
-            name: base.file.name,
-            dtype: self.dtype,
-            start: 0,
-            count,
-            target_start: 0,
-        }
     }
 }
 

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::object_factors::Preparation;
 use crate::object_reader::{ObjectReader, OpenObject};
-use crate::object_writer::{Digest, EncodedChunk, NewObject};
+use crate::object_writer::{Base, Digest, EncodedChunk, NewObject};
 use crate::report::Monitor;
 use crate::store::index::Record;
 use crate::store::{ObjectWriter, Store, StoreWriter};
@@ -159,12 +159,16 @@ fn stacks(store: &Store) -> Result<HashMap<Hash, u64>> {
     Ok(out)
 }
 
-struct Job<'a> {
+/// Encodes stored objects anew.
+pub(crate) struct Job<'a> {
     /// Rows of each matrix of a stack.
-    set_rows: HashMap<Hash, u64>,
-    pool: &'a ThreadPool,
-    reader: &'a ObjectReader,
-    options: Options,
+    pub(crate) set_rows: HashMap<Hash, u64>,
+    /// Where chunks are encoded.
+    pub(crate) pool: &'a ThreadPool,
+    /// Reads the objects and their bases.
+    pub(crate) reader: &'a ObjectReader,
+    /// How to encode.
+    pub(crate) options: Options,
 }
 
 impl Job<'_> {
@@ -180,8 +184,18 @@ impl Job<'_> {
         if !self.options.all && !is_better {
             return Ok(None);
         }
+        self.replace(writer, &object, record.stored_len)
+    }
+
+    /// Writes an object anew, with its new base, if it takes fewer than `limit` bytes; returns how many.
+    pub(crate) fn replace(
+        &self,
+        writer: &mut StoreWriter,
+        object: &NewObject,
+        limit: u64,
+    ) -> Result<Option<u64>> {
         let mut output: Option<ObjectWriter> = None;
-        let written = self.write(writer, &object, &mut output);
+        let written = self.write(writer, object, &mut output);
         let Some(output) = output else {
             return written.map(|()| None);
         };
@@ -189,21 +203,23 @@ impl Job<'_> {
             writer.discard_object(output);
             return Err(error);
         }
-        if output.stored_len() >= record.stored_len {
+        if output.stored_len() >= limit {
             writer.discard_object(output);
             return Ok(None);
         }
         writer.finish_object(output).map(Some)
     }
 
-    fn plan(&self, old: &OpenObject) -> Result<NewObject> {
+    /// The object as it is, to be encoded anew.
+    pub(crate) fn plan(&self, old: &OpenObject) -> Result<NewObject> {
         let frame = &old.file.frame;
-        let base = frame
-            .head
-            .bases
-            .first()
-            .map(|base| self.reader.open(&base.name))
-            .transpose()?;
+        let base = match frame.head.bases.first() {
+            None => None,
+            Some(first) => Some(Base {
+                object: self.reader.open(&first.name)?,
+                parts: frame.head.bases.clone(),
+            }),
+        };
         let many = frame.chunks.len() > 1;
         let values = frame
             .chunks

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::codec::CodecId;
 use crate::name::ModelId;
+use crate::store::manifest::BaseShare;
 
 /// Follows a run's progress; every method may be called from any thread.
 pub trait Monitor: Sync {
@@ -106,6 +107,9 @@ pub struct ModelReport {
     /// The model whose tensors were its bases.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<ModelId>,
+    /// Which models' tensors were bases, for how many bytes, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<BaseShare>,
     /// Files.
     pub files: usize,
     /// Bytes of its files.
@@ -134,6 +138,7 @@ impl ModelReport {
             status,
             version: None,
             base: None,
+            bases: Vec::new(),
             files: 0,
             bytes: 0,
             stored_bytes: 0,

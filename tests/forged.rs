@@ -385,7 +385,7 @@ fn forged_objects_are_refused() {
         ("magic", good().set(0, b"ZLOC"), None, "not an object file"),
         ("a newer version", good().set(4, &[2]), None, "object format version 2"),
         ("version 0", good().set(4, &[0]), None, "object format version 0"),
-        ("a feature", good().set(10, &[1]), None, "object features 0x0001"),
+        ("a feature", good().set(10, &[2]), None, "object features 0x0002"),
         ("unknown dtype", good().set(6, &[16]), None, "unknown dtype"),
         ("dtype and element size", good().set(6, &[1]), None, "malformed head"),
         ("an element of 2^255 bytes", good().set(7, &[255]), None, "malformed head"),
@@ -428,6 +428,14 @@ fn forged_objects_are_refused() {
         ("a base of unknown dtype", based(1, &b).set(36 + 56, &[99]), None, "unknown dtype of a base"),
         ("a base with reserved bytes", based(1, &b).set(36 + 57, &[1]), None, "malformed base"),
         ("two bases", based(1, &b).with_base(1, &b, 64), None, "does not cover"),
+        ("a part past the end", based(1, &b).set(10, &[1]).set(36 + 48, &[1]), None, "does not fit"),
+        ("a part near 2^64", based(1, &b).set(10, &[1]).set(36 + 48, &[255; 8]), None, "does not fit"),
+        ("an empty part", good().with_base(1, &b, 0).set(10, &[1]), None, "does not fit"),
+        ("parts that overlap", based(1, &b).with_base(1, &b, 64).set(10, &[1]), None, "does not fit"),
+        ("parts of two objects", good().with_base(1, &b, 9).with_base(1, &a, 9).set(10, &[1]).set(96 + 48, &[9]), None, "does not fit"),
+        ("a part that is not converted", based(1, &b).set(10, &[1]).set(36 + 56, &[3]), None, "does not fit"),
+        ("a part past the base's end", based(1, &b).set(10, &[1]).set(36 + 32, &[1]), None, "another length"),
+        ("a part at 2^64 of the base", based(1, &b).set(10, &[1]).set(36 + 32, &[255; 8]), None, "another length"),
     ];
     for (what, forged, second, reason) in &cases {
         let disk = disk.fork();

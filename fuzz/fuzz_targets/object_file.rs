@@ -109,6 +109,7 @@ fn object(
         codec: codec as u8,
         dtype,
         depth: u8::from(reference.is_some()),
+        required: 0,
         optional: 0,
         raw_len: before * dtype.chunk_bytes() as u64 + raw.len() as u64,
         row_len: elements.min(20),

@@ -138,8 +138,23 @@ impl Check<'_> {
         if options.read_data {
             self.read_data(options.subset, monitor)?;
         }
+        self.sketches()?;
         self.leftovers()?;
         self.attribute(&models, is_dirty);
+        Ok(())
+    }
+
+    /// Reads the log of sketches; a run that is at work, or was stopped, may have left a part of a record.
+    fn sketches(&mut self) -> Result<()> {
+        if self.store.sketches()?.refused == 0 || self.is_dirty()? {
+            return Ok(());
+        }
+        let path = self.store.layout().sketch_log();
+        let reason = format!(
+            "{}: damaged; nothing is lost, zipllm optimize makes it anew",
+            path.display()
+        );
+        self.report.damage.push(Damage::harmless(reason));
         Ok(())
     }
 
@@ -191,10 +206,10 @@ impl Check<'_> {
     fn bases(&mut self) {
         let deltas = self.heads.par_iter().filter(|record| record.depth > 0);
         let fault = |record: &Record| {
-            misfit(record, self.head(&record.base))?;
+            misfit(self.store, record, self.head(&record.base))?;
             // One of them may have been replaced since.
             let again = self.head_now(&record.name)?;
-            misfit(&again, self.head_now(&again.base).as_ref())
+            misfit(self.store, &again, self.head_now(&again.base).as_ref())
         };
         let faults: Vec<_> = deltas.filter_map(fault).collect();
         faults
@@ -351,10 +366,15 @@ impl Check<'_> {
 }
 
 /// What is wrong with an object's base, and which of both is to blame.
-fn misfit(record: &Record, base: Option<&Record>) -> Option<(Hash, Error)> {
+fn misfit(store: &Store, record: &Record, base: Option<&Record>) -> Option<(Hash, Error)> {
+    // A base of another length may stand for a part; its object's head tells.
+    let fits = |base: &Record| {
+        let head = || store.object(&record.name).map(|object| object.frame.head);
+        base.raw_len == record.raw_len || head().is_ok_and(|head| head.fits_base(base.raw_len))
+    };
     match base {
         _ if record.depth == 0 => None,
-        Some(base) if base.depth < record.depth && base.raw_len == record.raw_len => None,
+        Some(base) if base.depth < record.depth && fits(base) => None,
         Some(_) => {
             let error = Error::corrupt(&record.name, "its base does not fit it");
             Some((record.name, error))

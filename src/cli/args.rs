@@ -59,6 +59,10 @@ pub enum ZipllmCommand {
     Repair(super::commands::repair::RepairArgs),
     /// Encodes anew what is smaller with today's settings; can be stopped and run again
     Recode(RecodeArgs),
+    /// Finds better bases for what is stored, and encodes anew what gains; can be stopped and run again
+    Optimize(super::commands::optimize::OptimizeArgs),
+    /// Shows the families: which models are kept as differences to which
+    Family(super::commands::family::FamilyArgs),
     /// Fetches the listed models that are not there from the Hugging Face Hub
     ///
     /// A base that the file of `base_ft_path` has for a listed model is fetched too. Whole repositories are fetched,
@@ -203,7 +207,8 @@ pub fn threads(text: &str) -> Result<usize, String> {
     }
 }
 
-fn effort(text: &str) -> Result<Effort, String> {
+/// Parses the word for how long encoders may search.
+pub fn effort(text: &str) -> Result<Effort, String> {
     let known = EFFORTS.iter().find(|(word, _)| *word == text);
     known
         .map(|(_, effort)| *effort)

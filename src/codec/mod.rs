@@ -5,6 +5,7 @@
 
 pub mod delta;
 pub mod lowrank;
+pub mod parts;
 pub mod planes;
 pub mod raw;
 pub mod select;
@@ -153,7 +154,7 @@ pub trait Codec: Sync {
 }
 
 /// Every codec of the format; the ids are the rows' numbers in `docs/format.md`.
-pub static REGISTRY: [&dyn Codec; 7] = [
+pub static REGISTRY: [&dyn Codec; 8] = [
     &raw::Raw,
     &zstd::Zstd,
     &planes::Solo,
@@ -161,6 +162,7 @@ pub static REGISTRY: [&dyn Codec; 7] = [
     &delta::Delta,
     &solo_rans::SoloRans,
     &lowrank::LowRank,
+    &parts::Parts,
 ];
 
 /// Returns the codec with this id, if this build has it.

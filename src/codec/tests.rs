@@ -126,9 +126,10 @@ fn ids_and_names() {
             (4, "delta"),
             (5, "solo-rans"),
             (6, "lowrank"),
+            (7, "parts")
         ]
     );
-    assert!(find(CodecId(7)).is_none());
+    assert!(find(CodecId(8)).is_none());
 }
 
 #[test]
@@ -445,6 +446,46 @@ fn malformed_planes_are_named() {
     assert_eq!(bitx(None), Err(CodecError::Base));
 }
 
+#[test]
+fn parts_are_split_at_the_element() {
+    let raw = weights(DType::Bf16, 6000, 5);
+    let mut base = raw.clone();
+    base[2000..2600].fill(0);
+    let run = |bytes, covered| parts::Run { bytes, covered };
+    let runs = [run(2000, true), run(600, false), run(3400, true)];
+    let view = view(DType::Bf16, Some(&base));
+    let mut ws = Workspace::default();
+    let mut payload = Vec::new();
+    parts::encode(
+        &EncodeOptions::default(),
+        &view,
+        &raw,
+        &runs,
+        &mut ws,
+        &mut payload,
+    );
+    // What is equal to the base takes a byte a part, and what is new as much as alone.
+    assert!(payload.len() <= 25 + 2 + 600, "{}", payload.len());
+    let mut out = vec![0; raw.len()];
+    let decoded = find(CodecId(7))
+        .unwrap()
+        .decode(&[], &view, &payload, &mut out, &mut ws);
+    assert_eq!((decoded, out), (Ok(()), raw));
+    let with = |at: usize, byte: u8| {
+        let mut bytes = payload.clone();
+        bytes[at] = byte;
+        decodes(CodecId(7), &view, &bytes, 6000)
+    };
+    for (at, byte, want) in [
+        (8, 7, CodecError::Malformed("codec of a part")),
+        (8, 200, CodecError::Malformed("codec of a part")),
+        (4, 1, CodecError::Malformed("length of a part")),
+        (7, 1, CodecError::Truncated),
+    ] {
+        assert_eq!(with(at, byte), Err(want), "{at} {byte}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_round_trip(
@@ -466,7 +507,7 @@ proptest! {
 
     #[test]
     fn any_payload_is_decoded_or_refused(
-        id in 0..6u8,
+        id in select(vec![0, 1, 2, 3, 4, 5, 7u8]),
         dtype in select(DType::all().collect::<Vec<_>>()),
         payload in proptest::collection::vec(prop_oneof![any::<u8>(), 0..3u8], 0..100),
         length in 0..40usize,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::checkpoint::Span;
 use crate::hash::Hash;
 use crate::object_writer::Digest;
+use crate::sketch::Sketch;
 use crate::source::OpenFile;
 
 /// Spans up to this length are read once and kept while they are encoded; longer ones are read twice.
@@ -32,6 +33,8 @@ pub struct HashedSpan {
     pub span: Span,
     /// Its name and chaining values.
     pub digest: Digest,
+    /// What is kept of it to find bases, if it is such a tensor.
+    pub sketch: Option<Sketch>,
     /// Where its bytes lie in the arena; `None` where they have to be read again.
     pub kept: Option<Range<usize>>,
 }

@@ -1,5 +1,6 @@
 //! Reads a model's files span by span, in order, and hashes them: the spans, and the whole files.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use crate::checkpoint::{Span, segment};
 use crate::error::{Error, Result};
 use crate::hash::{ChainingValue, Hash};
 use crate::object_writer::{Digest, digest_chunk};
+use crate::sketch::{self, Part, Places, Sampler};
 use crate::source::{OpenFile, SourceFile};
 
 /// Bytes up to which spans are added to a batch.
@@ -19,6 +21,9 @@ const BATCH_BYTES: u64 = 32 << 20;
 const BATCH_FILES: usize = 32;
 /// Bytes read at a time of a span that is not kept.
 const WINDOW_BYTES: usize = 32 << 20;
+
+/// Shapes of tensors that are remembered.
+const MAX_PLACES: usize = 64;
 
 /// Reads one model.
 pub struct Loader<'a> {
@@ -29,6 +34,8 @@ pub struct Loader<'a> {
     waiting: std::vec::IntoIter<Picked>,
     peeked: Option<Picked>,
     file_hasher: blake3::Hasher,
+    /// Where sketches' elements come from, by rows and row length.
+    places: HashMap<(u64, u64), Arc<Places>>,
     /// What the segmenters had to say, with the file's path.
     pub warnings: Vec<String>,
 }
@@ -39,6 +46,31 @@ struct Picked {
     file: Arc<OpenFile>,
     span: Span,
     place: Place,
+    /// Where its sketch's elements come from, if it has one.
+    sketched: Option<Arc<Places>>,
+}
+
+impl Picked {
+    fn sampler(&self) -> Option<Sampler<'_>> {
+        let (elements, row_len) = shape(&self.span);
+        self.sketched.as_ref().map(|places| Sampler {
+            dtype: self.span.dtype,
+            elements,
+            row_len,
+            places,
+        })
+    }
+}
+
+/// Returns a span's elements, and those of a row, which is all of them where there are no rows.
+fn shape(span: &Span) -> (u64, u64) {
+    let elements = span.length / span.dtype.size() as u64;
+    let row_len = if span.row_len == 0 {
+        elements
+    } else {
+        span.row_len
+    };
+    (elements, row_len)
 }
 
 /// Where a span stands in its file.
@@ -69,6 +101,7 @@ impl<'a> Loader<'a> {
             waiting: Vec::new().into_iter(),
             peeked: None,
             file_hasher: blake3::Hasher::new(),
+            places: HashMap::new(),
             warnings: Vec::new(),
         }
     }
@@ -85,9 +118,10 @@ impl<'a> Loader<'a> {
         }
         match picked.as_slice() {
             [long] if long.span.length > MAX_KEPT => {
-                let digest = self.digest_long(long, &mut batch.arena)?;
-                self.end_span(long, &digest, &mut batch.finished)?;
-                batch.spans.push(hashed(long, digest, None));
+                let read = self.digest_long(long, &mut batch.arena)?;
+                let span = hashed(long, read, None)?;
+                self.end_span(long, &span.digest, &mut batch.finished)?;
+                batch.spans.push(span);
             }
             _ => self.read_kept(picked, &mut batch)?,
         }
@@ -109,12 +143,28 @@ impl<'a> Loader<'a> {
                 break;
             }
             bytes += length;
-            picked.push(next);
+            let sketched = self.places_of(&next.span);
+            picked.push(Picked { sketched, ..next });
             if length > MAX_KEPT {
                 break;
             }
         }
         Ok(picked)
+    }
+
+    /// Returns where a span's sketch comes from; models have few shapes.
+    fn places_of(&mut self, span: &Span) -> Option<Arc<Places>> {
+        if span.tensor.is_none() || !sketch::applies(span.dtype, span.length) {
+            return None;
+        }
+        let (elements, row_len) = shape(span);
+        let rows = elements / row_len.max(1);
+        if self.places.len() >= MAX_PLACES {
+            self.places.clear();
+        }
+        let places = self.places.entry((rows, row_len));
+        let places = places.or_insert_with(|| Arc::new(Places::new(rows, row_len)));
+        Some(places.clone())
     }
 
     fn next_span(&mut self, batch: &mut Batch) -> Result<Option<Picked>> {
@@ -155,6 +205,7 @@ impl<'a> Loader<'a> {
             file: file.clone(),
             span,
             place: place(at),
+            sketched: None,
         });
         self.waiting = picked.collect::<Vec<_>>().into_iter();
         Ok(())
@@ -167,33 +218,30 @@ impl<'a> Loader<'a> {
             .arena
             .resize(ranges.last().map_or(0, |range| range.end), 0);
         let tasks = split_tasks(&picked, &mut batch.arena);
-        let values: Vec<ChainingValue> = self
+        let read: Vec<Read> = self
             .pool
             .install(|| tasks.into_par_iter().map(read_chunk).collect::<Result<_>>())?;
-        let mut values = values.into_iter();
+        let mut read = read.into_iter();
         for (picked, range) in picked.iter().zip(ranges) {
             let count = picked
                 .span
                 .length
                 .div_ceil(picked.span.dtype.chunk_bytes() as u64);
-            let values = values
-                .by_ref()
-                .take(usize::try_from(count).unwrap_or(0))
-                .collect();
-            let digest = join(picked, values)?;
+            let mine = read.by_ref().take(usize::try_from(count).unwrap_or(0));
+            let span = hashed(picked, mine.collect(), Some(range.clone()))?;
             if picked.place != Place::Only {
                 self.file_hasher
-                    .update(batch.arena.get(range.clone()).unwrap_or_default());
+                    .update(batch.arena.get(range).unwrap_or_default());
             }
-            self.end_span(picked, &digest, &mut batch.finished)?;
-            batch.spans.push(hashed(picked, digest, Some(range)));
+            self.end_span(picked, &span.digest, &mut batch.finished)?;
+            batch.spans.push(span);
         }
         Ok(())
     }
 
     /// Hashes a span window by window; it is read again when it is encoded.
-    fn digest_long(&mut self, picked: &Picked, window: &mut Vec<u8>) -> Result<Digest> {
-        let mut values = Vec::new();
+    fn digest_long(&mut self, picked: &Picked, window: &mut Vec<u8>) -> Result<Vec<Read>> {
+        let mut read = Vec::new();
         let mut offset = 0;
         while offset < picked.span.length {
             let length = (picked.span.length - offset).min(WINDOW_BYTES as u64);
@@ -210,13 +258,13 @@ impl<'a> Loader<'a> {
                     target,
                 })
             });
-            values.extend(self.pool.install(|| tasks.collect::<Result<Vec<_>>>())?);
+            read.extend(self.pool.install(|| tasks.collect::<Result<Vec<_>>>())?);
             if picked.place != Place::Only {
                 self.file_hasher.update(window);
             }
             offset += length;
         }
-        join(picked, values)
+        Ok(read)
     }
 
     /// After a file's last span, its hash is known; and it must not have changed since it was found.
@@ -237,19 +285,26 @@ impl<'a> Loader<'a> {
     }
 }
 
-fn hashed(picked: &Picked, digest: Digest, kept: Option<Range<usize>>) -> HashedSpan {
-    HashedSpan {
+/// A chunk that was read.
+struct Read {
+    value: ChainingValue,
+    part: Option<Part>,
+}
+
+fn hashed(picked: &Picked, read: Vec<Read>, kept: Option<Range<usize>>) -> Result<HashedSpan> {
+    let (values, parts): (_, Vec<_>) = read.into_iter().map(|r| (r.value, r.part)).unzip();
+    let digest = Digest::join(values)
+        .ok_or_else(|| Error::input(picked.file.path(), "a part of the file is empty"))?;
+    let sampler = picked.sampler();
+    let sketch = sampler.map(|sampler| sampler.join(digest.name, parts.into_iter().flatten()));
+    Ok(HashedSpan {
         file_index: picked.file_index,
         file: kept.is_none().then(|| picked.file.clone()),
         span: picked.span.clone(),
         digest,
+        sketch,
         kept,
-    }
-}
-
-fn join(picked: &Picked, values: Vec<ChainingValue>) -> Result<Digest> {
-    Digest::join(values)
-        .ok_or_else(|| Error::input(picked.file.path(), "a part of the file is empty"))
+    })
 }
 
 /// Gives each span its place in the arena.
@@ -280,15 +335,16 @@ fn split_tasks<'a>(picked: &'a [Picked], arena: &'a mut [u8]) -> Vec<ReadTask<'a
     tasks
 }
 
-fn read_chunk(task: ReadTask<'_>) -> Result<ChainingValue> {
+fn read_chunk(task: ReadTask<'_>) -> Result<Read> {
     let span = &task.picked.span;
     task.picked
         .file
         .read_exact_at(span.start + task.offset, task.target)?;
-    Ok(digest_chunk(
-        span.length,
-        span.dtype,
-        task.offset,
-        task.target,
-    ))
+    let value = digest_chunk(span.length, span.dtype, task.offset, task.target);
+    let first = task.offset / span.dtype.size() as u64;
+    let sampler = task.picked.sampler();
+    Ok(Read {
+        value,
+        part: sampler.map(|sampler| sampler.take(first, task.target)),
+    })
 }

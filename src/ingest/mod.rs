@@ -6,6 +6,7 @@
 mod batch;
 mod load;
 mod model;
+mod pair;
 mod scan_record;
 mod work;
 
@@ -141,11 +142,12 @@ fn run_located(
     let mut run = Run {
         writer,
         reader,
-        pool,
+        pool: Arc::new(pool),
         options,
         monitor,
         model_dir,
         depended,
+        search: pair::Search::default(),
     };
     let models = run.all(jobs, located, &clashes);
     let store = run.writer.store().clone();
@@ -159,12 +161,14 @@ fn run_located(
 struct Run<'a> {
     writer: StoreWriter,
     reader: ObjectReader,
-    pool: ThreadPool,
+    pool: Arc<ThreadPool>,
     options: &'a Options,
     monitor: &'a dyn Monitor,
     model_dir: &'a Path,
     /// Objects that others are encoded against: should one be stored anew, it must not get a base itself.
     depended: HashSet<Hash>,
+    /// What is known of the store's tensors.
+    search: pair::Search,
 }
 
 impl Run<'_> {

@@ -1,11 +1,11 @@
 //! Stores one model: what is known is referenced, what is new is encoded, and the manifest comes last.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::batch::{Batch, HashedSpan};
 use super::load::Loader;
+use super::pair::{New, Pairs};
 use super::scan_record::ScanRecord;
 use super::work::{Done, Output, Planned, cut};
 use super::{Job, Run};
@@ -13,9 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::name::ModelId;
 use crate::object_factors::Preparation;
-use crate::object_reader::OpenObject;
-use crate::object_writer::NewObject;
-use crate::pairing::{BaseTensors, resolve};
+use crate::object_writer::{Base, NewObject};
+use crate::pairing::{BaseTensors, card, owners};
 use crate::report::{ModelReport, Status};
 use crate::source::{Listing, ModelDir};
 use crate::store::Store;
@@ -59,14 +58,15 @@ pub fn ingest(
     );
     let base = base_tensors(run.writer.store(), job, report)?;
     manifest.base = base.is_some().then(|| job.base.clone()).flatten();
-    store_files(
-        run,
-        &listing,
-        base.unwrap_or_default(),
-        &mut manifest,
-        report,
-    )?;
+    let hints = job.base.clone().zip(base).into_iter();
+    let hints = hints.chain(own_hints(run, job, &listing)).collect();
+    let pairs = store_files(run, &listing, hints, &mut manifest, report)?;
+    run.writer.barrier()?;
+    manifest.bases = pairs.conclude(&run.writer.store().clone(), run.search.known())?;
+    let most = manifest.bases.iter().find_map(|share| share.model.clone());
+    manifest.base = manifest.base.take().or(most);
     report.base.clone_from(&manifest.base);
+    report.bases.clone_from(&manifest.bases);
     conclude(run, &listing, manifest, existing, report)
 }
 
@@ -87,6 +87,10 @@ fn conclude(
         }
         _ => {
             report.stored_bytes += run.writer.commit(&manifest)?;
+            run.search
+                .known()
+                .into_iter()
+                .for_each(|known| known.owners.add(&manifest));
             report.status = Status::Stored;
             manifest.version
         }
@@ -188,6 +192,7 @@ fn draft(job: &Job, directory: &ModelDir, listing: &Listing, version: u32) -> Ma
         version,
         commit: directory.commit().map(str::to_owned),
         base: None,
+        bases: Vec::new(),
         bytes: listing.files.iter().map(|file| file.size).sum(),
         files: listing.files.iter().map(entry).collect(),
         empty_dirs: listing.empty_dirs.clone(),
@@ -217,18 +222,44 @@ fn base_tensors(store: &Store, job: &Job, report: &mut ModelReport) -> Result<Op
     }
 }
 
+/// The tensors of the models that the model's card and config name, where they are in the store.
+fn own_hints(run: &Run<'_>, job: &Job, listing: &Listing) -> Vec<(ModelId, BaseTensors)> {
+    let text = |path: &str| {
+        let file = listing
+            .files
+            .iter()
+            .find(|file| file.path.as_str() == path)?;
+        let length = usize::try_from(file.size.min(card::MAX_BYTES)).ok()?;
+        let mut bytes = vec![0; length];
+        // A file that cannot be read is an error when its turn comes.
+        file.open()
+            .and_then(|open| open.read_exact_at(0, &mut bytes))
+            .ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let mut models: Vec<ModelId> =
+        text("README.md").map_or_else(Vec::new, |card| card::of_card(&card));
+    models.extend(text("config.json").and_then(|config| card::of_config(&config)));
+    let named = |id: &ModelId| *id == job.model || Some(id) == job.base.as_ref();
+    models.retain(|id| !named(id));
+    models.dedup();
+    let store = run.writer.store();
+    let tensors = |id: ModelId| owners::tensors(store, &id).map(|tensors| (id, tensors));
+    models.into_iter().filter_map(tensors).collect()
+}
+
 /// Reads, looks up, encodes and writes all files; fills in the manifest's segments and hashes.
 fn store_files(
     run: &mut Run<'_>,
     listing: &Listing,
-    base: BaseTensors,
+    hints: Vec<(ModelId, BaseTensors)>,
     manifest: &mut Manifest,
     report: &mut ModelReport,
-) -> Result<()> {
+) -> Result<Pairs> {
     let known_bytes = vec![0; listing.files.len()];
     let damaged = AtomicBool::new(false);
     let mut session = Session {
-        base,
+        pairs: Pairs::new(hints),
         manifest,
         report,
         claimed: HashSet::new(),
@@ -239,7 +270,8 @@ fn store_files(
     let done = session.stream(run, listing, &mut output);
     output.abandon(&mut run.writer);
     session.count_file_dedup();
-    let damaged = session.damaged.into_inner();
+    let damaged = session.damaged.load(Ordering::Relaxed);
+    let pairs = session.pairs;
     report.damage |= damaged;
     if damaged {
         report
@@ -250,26 +282,28 @@ fn store_files(
     report.savings.delta = output.savings.delta;
     report.savings.solo = output.savings.solo;
     report.savings.plain = output.savings.plain;
-    done
+    done.map(|()| pairs)
 }
 
 /// One model on its way into the store.
-struct Session<'m> {
-    base: BaseTensors,
+pub struct Session<'m> {
+    /// Which bases its tensors get.
+    pub pairs: Pairs,
     manifest: &'m mut Manifest,
     report: &'m mut ModelReport,
     /// Objects of this model that are planned, and perhaps not yet written.
     claimed: HashSet<Hash>,
     /// By file, the bytes that were known before.
     known_bytes: Vec<u64>,
-    damaged: AtomicBool,
+    /// Whether a base was met that is damaged.
+    pub damaged: AtomicBool,
 }
 
 impl Session<'_> {
     /// While the pool encodes one piece of work, this thread writes the one before and reads the next.
     fn stream(&mut self, run: &mut Run<'_>, listing: &Listing, output: &mut Output) -> Result<()> {
-        let pool = &run.pool;
-        let mut loader = Loader::new(pool, &listing.files);
+        let pool = run.pool.clone();
+        let mut loader = Loader::new(&pool, &listing.files);
         let mut spare = Vec::new();
         let mut current = loader.next(Vec::new())?;
         let mut done: Option<Done> = None;
@@ -307,30 +341,30 @@ impl Session<'_> {
     }
 
     /// Enters a batch's spans in the manifest, in order, and returns the objects that are new.
-    fn plan(&mut self, run: &Run<'_>, batch: &Batch) -> Result<Vec<Planned>> {
-        let mut planned = Vec::new();
+    fn plan(&mut self, run: &mut Run<'_>, batch: &Batch) -> Result<Vec<Planned>> {
+        let (mut new, mut again) = (Vec::new(), Vec::new());
         for span in &batch.spans {
             let tensor = span.span.tensor.as_ref().map(|tensor| Tensor {
                 name: tensor.name.clone(),
                 dtype: tensor.dtype.clone(),
                 shape: tensor.shape.clone(),
             });
-            match self.look_up(run, span)? {
-                Lookup::Known => self.count_known(run, span),
-                Lookup::New => {
-                    let base = self.base_of(run, span, tensor.as_ref())?;
-                    planned.push(Planned::new(new_object(span, base), span));
-                }
-                Lookup::Again => planned.push(Planned::new(new_object(span, None), span)),
-            }
+            let looked_up = self.look_up(run, span)?;
             self.claimed.insert(span.digest.name);
             let segment = Segment {
                 object: span.digest.name,
                 length: span.span.length,
-                tensor,
+                tensor: tensor.clone(),
             };
-            if let Some(file) = self.manifest.files.get_mut(span.file_index) {
-                file.segments.push(segment);
+            let Some(file) = self.manifest.files.get_mut(span.file_index) else {
+                continue;
+            };
+            file.segments.push(segment);
+            let path = file.path.clone();
+            match looked_up {
+                Lookup::Known => self.count_known(run, span),
+                Lookup::New => new.push(New { span, path, tensor }),
+                Lookup::Again => again.push(span),
             }
         }
         for (index, hash) in &batch.finished {
@@ -338,7 +372,11 @@ impl Session<'_> {
                 file.blake3 = *hash;
             }
         }
-        Ok(planned)
+        let bases = self.pair(run, batch, &new)?;
+        let new = new.iter().map(|new| new.span).zip(bases);
+        let all = new.chain(again.into_iter().map(|span| (span, None)));
+        let planned = all.map(|(span, base)| Planned::new(new_object(span, base), span));
+        Ok(planned.collect())
     }
 
     fn look_up(&mut self, run: &Run<'_>, span: &HashedSpan) -> Result<Lookup> {
@@ -377,30 +415,6 @@ impl Session<'_> {
             }
         }
     }
-
-    /// Opens the object to encode a tensor against. A base that is damaged costs space, not the model.
-    fn base_of(
-        &self,
-        run: &Run<'_>,
-        span: &HashedSpan,
-        tensor: Option<&Tensor>,
-    ) -> Result<Option<Arc<OpenObject>>> {
-        let file = self.manifest.files.get(span.file_index);
-        let (Some(file), Some(tensor)) = (file, tensor) else {
-            return Ok(None);
-        };
-        let Some(name) = self.base.find(&file.path, tensor) else {
-            return Ok(None);
-        };
-        match resolve(&run.reader, &name) {
-            Ok(base) => Ok(Some(base).filter(|base| fits(base, span))),
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
-                self.damaged.store(true, Ordering::Relaxed);
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// What the store knows of a span.
@@ -413,11 +427,8 @@ enum Lookup {
     Again,
 }
 
-fn fits(base: &OpenObject, span: &HashedSpan) -> bool {
-    base.file.frame.head.raw_len == span.span.length && base.file.name != span.digest.name
-}
-
-fn new_object(span: &HashedSpan, base: Option<Arc<OpenObject>>) -> NewObject {
+/// The object that a span becomes.
+pub fn new_object(span: &HashedSpan, base: Option<Base>) -> NewObject {
     NewObject {
         digest: span.digest.clone(),
         dtype: span.span.dtype,

@@ -12,6 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::object_reader::ObjectReader;
 use crate::object_writer::{EncodedChunk, NewObject, digest_chunk};
 use crate::report::Savings;
+use crate::sketch::Sketch;
 use crate::source::OpenFile;
 use crate::store::{ObjectWriter, StoreWriter};
 
@@ -19,6 +20,7 @@ use crate::store::{ObjectWriter, StoreWriter};
 pub struct Planned {
     /// The object.
     pub object: NewObject,
+    sketch: Option<Sketch>,
     source: Source,
 }
 
@@ -50,7 +52,11 @@ impl Planned {
                 start: span.span.start,
             },
         };
-        Self { object, source }
+        Self {
+            object,
+            sketch: span.sketch.clone(),
+            source,
+        }
     }
 }
 
@@ -243,6 +249,10 @@ impl Output {
             }
             if chunks.end == object.chunk_count() {
                 self.stored_bytes += writer.finish_object(open)?;
+                planned
+                    .sketch
+                    .iter()
+                    .for_each(|sketch| writer.add_sketch(sketch.clone()));
             } else {
                 self.open = Some(open);
             }

@@ -33,7 +33,7 @@ const fn fraction(mut x: u64) -> u32 {
 }
 
 /// Returns `log2(x)` in units of 2^-16, for x >= 1; 0 for 0.
-pub(super) fn log2(x: u32) -> u32 {
+pub(crate) fn log2(x: u32) -> u32 {
     if x == 0 {
         return 0;
     }

@@ -24,7 +24,7 @@ mod encode;
 mod fit;
 mod integers;
 mod kernel;
-mod log2;
+pub(crate) mod log2;
 mod model;
 mod parts;
 mod phased;

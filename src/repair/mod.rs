@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::object_factors::Preparation;
 use crate::object_reader::ObjectReader;
-use crate::object_writer::NewObject;
+use crate::object_writer::{Base, NewObject};
 use crate::report::Monitor;
 use crate::store::index::Index;
 use crate::store::object::MAX_DEPTH;
@@ -239,12 +239,13 @@ impl Repair<'_> {
             let head = &base.file.frame.head;
             head.raw_len == place.length && head.dtype == place.dtype
         });
+        let elements = place.length / place.dtype.size() as u64;
         let object = NewObject {
             digest,
             dtype: place.dtype,
             row_len: place.row_len,
             raw_len: place.length,
-            base,
+            base: base.map(|base| Base::whole(base, place.dtype, elements)),
             set_rows: 0,
             preparation: Preparation::default(),
         };

@@ -24,7 +24,7 @@ pub struct Entry {
 }
 
 /// A file being written.
-pub trait WriteFile: Write + Send {
+pub trait WriteFile: Write + Send + Sync {
     /// Makes what was written durable (fdatasync).
     fn sync(&mut self) -> io::Result<()>;
 }

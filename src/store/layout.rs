@@ -101,6 +101,11 @@ impl Layout {
         self.0.join("sketches")
     }
 
+    /// The list of tensor summaries.
+    pub fn sketch_log(&self) -> PathBuf {
+        self.sketches().join("sketches.log")
+    }
+
     /// Every directory of a store, parents first.
     pub fn directories(&self) -> [PathBuf; 6] {
         [

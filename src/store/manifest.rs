@@ -26,6 +26,9 @@ pub struct Manifest {
     /// The model whose tensors were the bases, if any; for people, not for restoring.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<ModelId>,
+    /// Which models' tensors served as bases when it was stored; for people, not for restoring.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bases: Vec<BaseShare>,
     /// Bytes of all files.
     pub bytes: u64,
     /// Every file, sorted by path.
@@ -33,6 +36,33 @@ pub struct Manifest {
     /// Directories without files, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub empty_dirs: Vec<RelPath>,
+}
+
+/// Why a base was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The base map or the model's own files name the model it is of.
+    Hint,
+    /// It has the same name in a model that other tensors' bases are of.
+    Name,
+    /// Its sketch is near.
+    Content,
+}
+
+/// What one model contributed as a base.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseShare {
+    /// The model that holds the bases, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelId>,
+    /// Why they were chosen.
+    pub why: Why,
+    /// Tensors that are stored as differences to them.
+    pub tensors: u64,
+    /// Bytes of these tensors.
+    pub bytes: u64,
 }
 
 /// One file of a model.
@@ -161,6 +191,7 @@ mod tests {
             version: 1,
             commit: None,
             base: None,
+            bases: vec![],
             bytes: files.iter().map(|f| f.size).sum(),
             files,
             empty_dirs: dirs.iter().map(|d| d.parse().unwrap()).collect(),

@@ -11,6 +11,7 @@ mod marker;
 pub mod object;
 pub mod outline;
 pub mod sealed;
+pub mod sketches;
 mod writer;
 
 use std::io;

@@ -1,14 +1,17 @@
 //! The object frame: head, chunk table and seal, as bytes and as structs. Pure; `docs/format.md` is its text.
 
 use crate::dtype::{CHUNK_ELEMENTS, DType};
+use crate::float::converts;
 use crate::hash::{ChainingValue, Hash, merge_chunks};
 
 /// First bytes of every object file.
 pub const MAGIC: [u8; 4] = *b"ZLOB";
 /// The version of the object format that this build writes.
 pub const VERSION: u8 = 1;
+/// The feature bit of objects whose base covers a part of them, has another length, or is converted.
+pub const PARTS: u16 = 1;
 /// Feature bits that this build understands; an object that requires another one is refused.
-pub const KNOWN_FEATURES: u16 = 0;
+pub const KNOWN_FEATURES: u16 = PARTS;
 /// The greatest depth that an object may have.
 pub const MAX_DEPTH: u8 = 4;
 /// The most bases that an object may name.
@@ -49,6 +52,8 @@ pub struct Head {
     pub dtype: DType,
     /// 0 without bases, else one more than the deepest base or greater.
     pub depth: u8,
+    /// Feature bits that a reader has to know.
+    pub required: u16,
     /// Feature bits that a reader may ignore.
     pub optional: u16,
     /// Bytes of the object.
@@ -139,7 +144,7 @@ impl Head {
             self.depth,
             bases,
         ]);
-        out.extend(0u16.to_le_bytes());
+        out.extend(self.required.to_le_bytes());
         out.extend(self.optional.to_le_bytes());
         out.extend([0; 2]);
         out.extend(self.raw_len.to_le_bytes());
@@ -176,6 +181,7 @@ impl Head {
             codec,
             dtype,
             depth,
+            required,
             optional,
             raw_len: cursor.u64()?,
             row_len: cursor.u64()?,
@@ -209,19 +215,58 @@ impl Head {
         if self.depth > MAX_DEPTH || (self.depth == 0) != self.bases.is_empty() {
             return Err(Corrupt("impossible depth"));
         }
-        self.bases
-            .iter()
-            .try_for_each(|base| self.validate_base(base))
+        if self.required & PARTS == 0 {
+            return self.validate_whole();
+        }
+        self.validate_parts()
+    }
+
+    /// Returns the number of elements.
+    pub fn elements(&self) -> u64 {
+        self.raw_len / self.dtype.size() as u64
     }
 
     /// Without a feature bit there is one base at most, and it covers the object element by element.
-    fn validate_base(&self, base: &BaseRef) -> Result<(), FrameError> {
-        let elements = self.raw_len / self.dtype.size() as u64;
-        let whole = base.start == 0 && base.target_start == 0 && base.count == elements;
-        if self.bases.len() != 1 || !whole || base.dtype != self.dtype {
+    fn validate_whole(&self) -> Result<(), FrameError> {
+        let whole = |base: &BaseRef| {
+            let places = (base.start, base.target_start, base.count);
+            places == (0, 0, self.elements()) && base.dtype == self.dtype
+        };
+        if self.bases.len() > 1 || !self.bases.iter().all(whole) {
             return Err(Corrupt("a base that does not cover the object"));
         }
         Ok(())
+    }
+
+    /// Parts are of one object, in order, within this one, and of a type that can be converted.
+    fn validate_parts(&self) -> Result<(), FrameError> {
+        let mut end = Some(0);
+        for base in &self.bases {
+            let ordered = end.is_some_and(|end| base.target_start >= end);
+            end = base.target_start.checked_add(base.count);
+            let within = end.is_some_and(|end| end <= self.elements());
+            let named = self
+                .bases
+                .first()
+                .is_some_and(|first| first.name == base.name);
+            if !ordered || !within || base.count == 0 || !named || !converts(base.dtype, self.dtype)
+            {
+                return Err(Corrupt("a base that does not fit the object"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether an object of `raw_len` bytes can be the base.
+    pub fn fits_base(&self, raw_len: u64) -> bool {
+        if self.required & PARTS == 0 {
+            return raw_len == self.raw_len;
+        }
+        self.bases.iter().all(|base| {
+            let end = base.start.checked_add(base.count);
+            let bytes = end.and_then(|end| end.checked_mul(base.dtype.size() as u64));
+            bytes.is_some_and(|bytes| bytes <= raw_len)
+        })
     }
 }
 
@@ -414,6 +459,7 @@ mod tests {
             codec: 2,
             dtype: DType::Bf16,
             depth: u8::from(base),
+            required: 0,
             optional: 0,
             raw_len: raw.len() as u64,
             row_len: 3,
@@ -510,7 +556,7 @@ mod tests {
             Err(Newer("object format version 2".into()))
         );
         bytes[4] = 1;
-        bytes[10] = 1;
+        bytes[10] = 2;
         assert!(matches!(Head::parse(&bytes), Err(Newer(what)) if what.contains("features")));
     }
 }

@@ -20,6 +20,7 @@ use super::{Marker, Store, layout::Layout, sealed};
 use crate::error::{Error, Result};
 use crate::hash::{ChainingValue, Hash};
 use crate::name::ModelId;
+use crate::sketch::Sketch;
 
 mod removal;
 
@@ -34,6 +35,7 @@ pub struct StoreWriter {
     _lock: WriteLock,
     pending: HashMap<Hash, Pending>,
     pending_bytes: u64,
+    sketches: Vec<Sketch>,
     next_temp: u64,
     poisoned: bool,
 }
@@ -87,6 +89,7 @@ impl StoreWriter {
             _lock: lock,
             pending: HashMap::new(),
             pending_bytes: 0,
+            sketches: Vec::new(),
             next_temp: 0,
             poisoned: false,
         };
@@ -96,6 +99,7 @@ impl StoreWriter {
             writer.write_document(&writer.store.layout.marker(), &Marker::new())?;
         }
         writer.rebuild_index()?;
+        writer.mend_sketches()?;
         Ok(writer)
     }
 
@@ -197,7 +201,7 @@ impl StoreWriter {
     /// Makes every finished object durable, and readable.
     pub fn barrier(&mut self) -> Result<()> {
         if self.pending.is_empty() {
-            return Ok(());
+            return self.append_sketches();
         }
         self.mark_dirty()?;
         let mut pending: Vec<_> = std::mem::take(&mut self.pending).into_values().collect();
@@ -205,7 +209,23 @@ impl StoreWriter {
         self.pending_bytes = 0;
         self.sync_all(&mut pending)?;
         self.publish(&pending)?;
-        self.append_index(&pending)
+        self.append_index(&pending)?;
+        self.append_sketches()
+    }
+
+    /// Hands over the sketch of an object; it is written at the next barrier, after the object.
+    pub fn add_sketch(&mut self, sketch: Sketch) {
+        self.sketches.push(sketch);
+    }
+
+    fn append_sketches(&mut self) -> Result<()> {
+        if self.sketches.is_empty() {
+            return Ok(());
+        }
+        let mut sketches = std::mem::take(&mut self.sketches);
+        sketches.sort_by_key(|sketch| sketch.name);
+        let bytes: Vec<u8> = sketches.iter().flat_map(Sketch::to_bytes).collect();
+        self.append(&self.store.layout.sketch_log(), &bytes)
     }
 
     fn sync_all(&mut self, pending: &mut [Pending]) -> Result<()> {
@@ -245,12 +265,15 @@ impl StoreWriter {
             .iter()
             .flat_map(|object| object.record.to_bytes())
             .collect();
-        let path = self.store.layout.object_log();
-        let appended = self.store.disk.append(&path).and_then(|mut file| {
-            file.write_all(&bytes)?;
+        self.append(&self.store.layout.object_log(), &bytes)
+    }
+
+    fn append(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let appended = self.store.disk.append(path).and_then(|mut file| {
+            file.write_all(bytes)?;
             file.sync()
         });
-        self.guard(appended, "write", &path)
+        self.guard(appended, "write", path)
     }
 
     /// Adds a version of a model, after all objects that were finished. Returns the manifest's bytes.
@@ -325,6 +348,20 @@ impl StoreWriter {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Drops sketches that are damaged, as when an append was cut off.
+    fn mend_sketches(&mut self) -> Result<()> {
+        let sketches = self.store.sketches()?;
+        if sketches.refused == 0 {
+            return Ok(());
+        }
+        let (temp, path) = (self.next_temp(), self.store.layout.sketch_log());
+        tracing::warn!(
+            count = sketches.refused,
+            "dropping sketches that are damaged; zipllm optimize makes them anew"
+        );
+        replace(&*self.store.disk, &temp, &path, &sketches.to_bytes())
     }
 
     /// Makes what is missing of the store's directories; their names are durable before anything is in them.

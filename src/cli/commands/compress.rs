@@ -15,6 +15,7 @@ use crate::ingest::{self, Job};
 use crate::name::ModelId;
 use crate::report::{Coded, IngestReport, ModelReport, Status};
 use crate::source::locate;
+use crate::store::manifest::{BaseShare, Why};
 
 pub fn run(args: CompressArgs) -> anyhow::Result<Outcome> {
     let Some(path) = &args.config else {
@@ -158,7 +159,7 @@ fn summary(report: &IngestReport) -> String {
         "{}\nstored {} in {} ({}) in {:.1} s ({}) with {} threads{memory}\n\
          saved by file dedup {}, tensor dedup {}, delta {}, solo {}, other files {}\n\
          the store holds {} models of {} in {} ({})\n",
-        table(&header, &rows),
+        table(&header, &rows) + &bases(report),
         bytes(report.bytes),
         bytes(report.stored_bytes),
         percent(report.stored_bytes, report.bytes),
@@ -175,6 +176,30 @@ fn summary(report: &IngestReport) -> String {
         bytes(report.store.object_bytes),
         percent(report.store.object_bytes, report.store.model_bytes),
     )
+}
+
+/// Says whose tensors served as bases, a line a model.
+fn bases(report: &IngestReport) -> String {
+    let share = |share: &BaseShare| {
+        let why = match share.why {
+            Why::Hint => "hint",
+            Why::Name => "name",
+            Why::Content => "content",
+        };
+        let model = share.model.as_ref().map_or("?", ModelId::as_str);
+        format!("{model} for {} ({why})", bytes(share.bytes))
+    };
+    let based = report.models.iter().filter(|model| !model.bases.is_empty());
+    let line = |model: &ModelReport| {
+        let shares: Vec<_> = model.bases.iter().map(share).collect();
+        format!("{} has its bases in {}\n", model.model, shares.join(", "))
+    };
+    let lines: Vec<_> = based.map(line).collect();
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!("\n{}", lines.concat())
+    }
 }
 
 fn row(model: &ModelReport) -> Vec<String> {

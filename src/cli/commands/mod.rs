@@ -12,9 +12,11 @@ mod download;
 #[cfg(not(feature = "hub"))]
 #[path = "no_download.rs"]
 mod download;
+pub mod family;
 pub mod gc;
 mod left_out;
 pub mod list;
+pub mod optimize;
 mod recode;
 pub mod remove;
 pub mod rename;
@@ -45,6 +47,8 @@ pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
         Some(ZipllmCommand::Repair(args)) => repair::run(args),
         Some(ZipllmCommand::Gc(args)) => gc::run(args),
         Some(ZipllmCommand::Download(args)) => download::run(args),
+        Some(ZipllmCommand::Optimize(args)) => optimize::run(args),
+        Some(ZipllmCommand::Family(args)) => family::run(args),
         Some(ZipllmCommand::Recode(args)) => recode::run(args),
         None => compress::run(args.compress),
     }

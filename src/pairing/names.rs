@@ -1,16 +1,17 @@
-//! Pairs a model's tensors with those of its base: by name, with equal dtype and shape.
+//! Tensors of a base model by name.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::MAX_PLANNED_DEPTH;
 use crate::error::{Error, Result};
 use crate::hash::Hash;
 use crate::name::RelPath;
 use crate::object_reader::{ObjectReader, OpenObject};
 use crate::store::manifest::{Manifest, Tensor};
 
-/// The depth up to which objects are made; the format allows more.
-const MAX_PLANNED_DEPTH: u8 = 2;
+/// Tensors of one name that are looked at.
+const MAX_NAMED: usize = 4;
 
 /// The tensors of a base model, by name.
 #[derive(Default)]
@@ -54,6 +55,14 @@ impl BaseTensors {
         same_path
             .or_else(|| candidates.iter().find(fitting))
             .map(|c| c.object)
+    }
+}
+
+impl BaseTensors {
+    /// Returns the base's objects for a tensor of this name, of whatever shape and type.
+    pub fn named(&self, tensor: &Tensor) -> impl Iterator<Item = Hash> {
+        let candidates = self.0.get(&tensor.name).into_iter().flatten();
+        candidates.map(|candidate| candidate.object).take(MAX_NAMED)
     }
 }
 
@@ -120,6 +129,7 @@ mod tests {
             version: 1,
             commit: None,
             base: None,
+            bases: vec![],
             bytes: 16,
             files,
             empty_dirs: vec![],

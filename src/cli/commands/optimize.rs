@@ -1,0 +1,81 @@
+//! `zipllm optimize CONFIG`: finds better bases with all that the store knows now.
+
+use clap::Args;
+
+use crate::cli::Outcome;
+use crate::cli::args::effort;
+use crate::cli::place::PlaceArgs;
+use crate::cli::progress::Bar;
+use crate::cli::terminal::{bytes, percent};
+use crate::codec::EncodeOptions;
+use crate::codec::select::Effort;
+use crate::optimize::{self, OptimizeReport, Options};
+
+/// `zipllm optimize CONFIG`.
+#[derive(Debug, Args)]
+#[command(override_usage = "zipllm optimize [OPTIONS] <CONFIG | --store DIR>")]
+pub struct OptimizeArgs {
+    /// Which store
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Only say what would be gained, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Wait while another process writes to the store
+    #[arg(long)]
+    wait: bool,
+    /// How long the encoders may search, in place of the config's: fast, default or max
+    #[arg(long, value_parser = effort)]
+    effort: Option<Effort>,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: OptimizeArgs) -> anyhow::Result<Outcome> {
+    let place = args.place.find(Vec::new(), &[])?;
+    let writer = place.writer(args.wait)?;
+    let encode = place.encode_options();
+    let options = Options {
+        threads: place.threads,
+        encode: EncodeOptions {
+            effort: args.effort.unwrap_or(encode.effort),
+            ..encode
+        },
+        dry_run: args.dry_run,
+    };
+    let report = optimize::run(writer, options, &Bar::default())?;
+    report
+        .errors
+        .iter()
+        .for_each(|error| super::tell("error", error));
+    if args.json {
+        super::print_json(&report)?;
+    } else {
+        super::print(&summary(&report))?;
+    }
+    Ok(if report.errors.is_empty() {
+        Outcome::Done
+    } else {
+        Outcome::Damaged
+    })
+}
+
+fn summary(report: &OptimizeReport) -> String {
+    let (verb, became) = if report.dry_run {
+        ("would change", "would become about")
+    } else {
+        ("changed", "became")
+    };
+    format!(
+        "{verb} the bases of {} of {} objects, in {} families: {} {became} {} ({}), in {:.1} s with {} threads\n",
+        report.changed,
+        report.objects,
+        report.families,
+        bytes(report.bytes_before),
+        bytes(report.bytes_after),
+        percent(report.bytes_after, report.bytes_before),
+        report.seconds,
+        report.threads,
+    )
+}

@@ -1,0 +1,245 @@
+//! `Catalog`: the sketches of all stored tensors, and which of them are near a given one.
+//!
+//! Sketches meet by words of 16 signs, and by marked rows; only those that share one are compared. For 100,000
+//! tensors that takes some 80 MB of memory, 0.8 kB each (`docs/families.md`).
+
+use std::collections::HashMap;
+
+use super::buckets::Buckets;
+use super::{MAX_PLANNED_DEPTH, Why};
+use crate::error::Result;
+use crate::hash::Hash;
+use crate::object_writer::Base;
+use crate::sketch::{self, Sketch, delta_bits, mix, shift, solo_bits};
+use crate::store::Store;
+use crate::store::index::Index;
+use crate::store::object::BaseRef;
+
+/// Tensors of a key that are compared with a new one; the latest stored go first, and their bases are among them.
+const MAX_COMPARED: usize = 64;
+/// Marks of a tensor that it can be found by.
+const FOUND_MARKS: usize = 8;
+/// A difference is a candidate if it is estimated at less than this share of the tensor alone, in eighths.
+const RELATED_EIGHTHS: u32 = 7;
+
+/// The sketches of a store, in memory.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    entries: Vec<Entry>,
+    by_name: HashMap<Hash, u32>,
+    by_content: Buckets,
+    /// Tensors in the store that should have a sketch and have none.
+    pub missing: u64,
+}
+
+/// A stored tensor.
+#[derive(Debug)]
+pub struct Entry {
+    /// What is kept of it.
+    pub sketch: Sketch,
+    /// Its depth.
+    pub depth: u8,
+    /// Its base, if it has one.
+    pub base: Option<Hash>,
+}
+
+/// How two tensors lie against each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Align {
+    /// Element by element, as far as both go.
+    Same,
+    /// The rows of the new one stand so many after the base's.
+    Shifted(i64),
+}
+
+/// A stored tensor that a new one may be a difference to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The object.
+    pub name: Hash,
+    /// Its depth.
+    pub depth: u8,
+    /// How the two lie.
+    pub align: Align,
+    /// Why it is considered.
+    pub why: Why,
+    /// Estimated bits an element, in 1/256, with a surcharge for bases that are differences themselves.
+    pub score: u32,
+}
+
+impl Catalog {
+    /// Reads the sketches of all objects that are in `index`.
+    pub fn load(store: &Store, index: &Index) -> Result<Self> {
+        let mut catalog = Self::default();
+        for sketch in store.sketches()?.all {
+            if let Some(record) = index.get(&sketch.name) {
+                let base = (record.depth > 0).then_some(record.base);
+                catalog.insert(sketch, record.depth, base);
+            }
+        }
+        let wanted = index
+            .values()
+            .filter(|record| sketch::applies(record.dtype, record.raw_len));
+        catalog.missing = (wanted.count() as u64).saturating_sub(catalog.entries.len() as u64);
+        Ok(catalog)
+    }
+
+    /// Returns what is known of an object.
+    pub fn get(&self, name: &Hash) -> Option<&Entry> {
+        let at = usize::try_from(*self.by_name.get(name)?).ok()?;
+        self.entries.get(at)
+    }
+
+    /// Returns every tensor, in the order they were stored in.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Adds a stored tensor, or notes how it is encoded now.
+    pub fn insert(&mut self, sketch: Sketch, depth: u8, base: Option<Hash>) {
+        let known = self.by_name.get(&sketch.name);
+        let known = known.and_then(|at| usize::try_from(*at).ok());
+        if let Some(entry) = known.and_then(|at| self.entries.get_mut(at)) {
+            (entry.depth, entry.base) = (depth, base);
+            return;
+        }
+        let Ok(id) = u32::try_from(self.entries.len()) else {
+            return;
+        };
+        self.by_name.insert(sketch.name, id);
+        for key in keys(&sketch) {
+            self.by_content.insert(key, id);
+        }
+        self.entries.push(Entry {
+            sketch,
+            depth,
+            base,
+        });
+    }
+
+    /// Finds the tensors that `target` may be a difference to, best first. `hints` are compared whatever they look like.
+    pub fn candidates(&self, target: &Sketch, hints: &[(Hash, Why)]) -> Vec<Candidate> {
+        let mut names: Vec<(Hash, Why)> = hints.to_vec();
+        for key in keys(target) {
+            let owners = self.by_content.owners(key).take(MAX_COMPARED);
+            let entries = owners.filter_map(|id| self.entries.get(usize::try_from(id).ok()?));
+            names.extend(entries.map(|entry| (entry.sketch.name, Why::Content)));
+        }
+        // The root of a family may not be near, or not be among the first.
+        let bases = |(name, _): &(Hash, Why)| self.get(name).and_then(|entry| entry.base);
+        let bases: Vec<_> = names.iter().filter_map(bases).collect();
+        names.extend(bases.into_iter().map(|base| (base, Why::Content)));
+        names.sort_unstable();
+        names.dedup_by_key(|(name, _)| *name);
+        let solo = solo_bits(target);
+        let candidate = |(name, why): &(Hash, Why)| self.candidate(target, solo, name, *why);
+        let mut found: Vec<_> = names.iter().filter_map(candidate).collect();
+        found.sort_unstable_by_key(|found| (found.score, found.depth, found.why, found.name));
+        found
+    }
+
+    /// Finds the other tensors that `target` would gain from, of any depth, and the estimated bits an element in 1/256
+    /// of the difference, the elements that the other one lacks taken alone.
+    pub fn near(&self, target: &Sketch) -> Vec<(usize, u32)> {
+        let owners = |key| self.by_content.owners(key).take(MAX_COMPARED);
+        let ids = keys(target).flat_map(owners);
+        let mut ids: Vec<_> = ids.filter_map(|id| usize::try_from(id).ok()).collect();
+        let own = self.get(&target.name).and_then(|entry| entry.base);
+        let own = own.and_then(|base| usize::try_from(*self.by_name.get(&base)?).ok());
+        ids.extend(own);
+        ids.sort_unstable();
+        ids.dedup();
+        let gain = |id: usize| Some((id, self.gain(target, &self.entries.get(id)?.sketch)?));
+        ids.into_iter().filter_map(gain).collect()
+    }
+
+    /// Estimates the bits an element of `target` against `base`, if that is worth it.
+    pub fn gain(&self, target: &Sketch, base: &Sketch) -> Option<u32> {
+        if target.name == base.name {
+            return None;
+        }
+        let solo = solo_bits(target);
+        let bits = delta_bits(target, base).filter(|bits| *bits < solo / 8 * RELATED_EIGHTHS)?;
+        let common = target.elements.min(base.elements);
+        let sum = u64::from(bits) * common + u64::from(solo) * (target.elements - common);
+        u32::try_from(sum / target.elements.max(1)).ok()
+    }
+
+    fn candidate(&self, target: &Sketch, solo: u32, name: &Hash, why: Why) -> Option<Candidate> {
+        let entry = self.get(name)?;
+        if *name == target.name || entry.depth >= MAX_PLANNED_DEPTH {
+            return None;
+        }
+        let bits = delta_bits(target, &entry.sketch);
+        let related = |bits: &u32| *bits < solo / 8 * RELATED_EIGHTHS;
+        let (align, bits) = match bits.filter(related) {
+            Some(bits) => (Align::Same, bits),
+            // What a shifted tensor costs, only encoding tells.
+            None => match shift(target, &entry.sketch)? {
+                0 => return None,
+                rows => (Align::Shifted(rows), solo / 2),
+            },
+        };
+        Some(Candidate {
+            name: *name,
+            depth: entry.depth,
+            align,
+            why,
+            score: bits + surcharge(entry.depth, bits),
+        })
+    }
+
+    /// Returns the parts of a candidate's object that stand for the elements of `target`.
+    pub fn parts(&self, target: &Sketch, candidate: &Candidate) -> Vec<BaseRef> {
+        let Some(entry) = self.get(&candidate.name) else {
+            return Vec::new();
+        };
+        let base = &entry.sketch;
+        let by = match candidate.align {
+            Align::Same => 0,
+            Align::Shifted(rows) => rows,
+        };
+        let ahead = u64::try_from(by).unwrap_or(0);
+        let behind = u64::try_from(-by).unwrap_or(0);
+        let rows = target.rows().saturating_sub(ahead);
+        let rows = rows.min(base.rows().saturating_sub(behind));
+        let part = BaseRef {
+            name: candidate.name,
+            dtype: base.dtype,
+            start: behind * base.row_len,
+            count: rows * base.row_len,
+            target_start: ahead * base.row_len,
+        };
+        if rows == 0 { Vec::new() } else { vec![part] }
+    }
+
+    /// Opens a candidate as the base of `target`.
+    pub fn open(
+        &self,
+        reader: &crate::object_reader::ObjectReader,
+        target: &Sketch,
+        candidate: &Candidate,
+    ) -> Result<Base> {
+        Ok(Base {
+            object: reader.open(&candidate.name)?,
+            parts: self.parts(target, candidate),
+        })
+    }
+}
+
+/// What a base that is a difference itself has to be better by: it makes the new one slower to decode.
+pub fn surcharge(depth: u8, bits: u32) -> u32 {
+    u32::from(depth) * (bits / 10 + sketch::SCALE / 16)
+}
+
+/// The keys that a tensor is found by: words of signs at their places, and marks.
+fn keys(sketch: &Sketch) -> impl Iterator<Item = u64> {
+    let rows = mix(sketch.row_len);
+    let words = sketch.sign_words().enumerate();
+    // Words of one sign tell nothing.
+    let words = words.filter(|(_, word)| *word != 0 && *word != u16::MAX);
+    let words = words.map(|(at, word)| (at as u64) << 32 | u64::from(word));
+    let marks = sketch.marks().iter().take(FOUND_MARKS);
+    let marks = marks.map(|mark| 1 << 40 | u64::from(mark.signs));
+    words.chain(marks).map(move |key| rows ^ key)
+}
