@@ -53,8 +53,20 @@ impl Run<'_> {
         self.carry_out(changes)
     }
 
-    /// Finds the changes of a family, and keeps those that gain: all together where the root changes, else one by one.
+    /// Finds the changes of a family that gain most: estimates find the roots worth a look, encoded chunks decide.
     fn judge(&self, family: &Family) -> Result<Vec<Change>> {
+        let plans = family
+            .plans
+            .iter()
+            .map(|plan| self.judge_plan(family, plan));
+        let plans: Vec<_> = plans.collect::<Result<_>>()?;
+        let gain = |changes: &Vec<Change>| changes.iter().map(|change| change.gain).sum::<i64>();
+        // Of equals the first is meant.
+        Ok(plans.into_iter().rev().max_by_key(gain).unwrap_or_default())
+    }
+
+    /// Finds the changes of one plan that gain: all together where the root changes, else one by one.
+    fn judge_plan(&self, family: &Family, plan: &BTreeMap<usize, usize>) -> Result<Vec<Change>> {
         let mut planned = BTreeMap::new();
         let name = |id: usize| {
             self.catalog
@@ -63,7 +75,7 @@ impl Run<'_> {
                 .map(|entry| entry.sketch.name)
         };
         for id in &family.members {
-            let base = family.bases.get(id).copied().and_then(name);
+            let base = plan.get(id).copied().and_then(name);
             planned.extend(name(*id).map(|name| (name, base)));
         }
         self.keep_roots(&mut planned);
@@ -106,28 +118,32 @@ impl Run<'_> {
         depth < self.depth(name) && planned.values().any(|base| base.as_ref() == Some(name))
     }
 
-    /// What others depend on that stay as they are, keeps its place: its depth must not grow.
+    /// A depth must not grow that others depend on: what depends on a root that loses its place, and was to stay there,
+    /// goes to the new root, too; if it is not near to that, the old root keeps its place.
     fn keep_roots(&self, planned: &mut BTreeMap<Hash, Option<Hash>>) {
         let dependents = self.dependents();
-        let stays = |name: &Hash, planned: &BTreeMap<Hash, Option<Hash>>| {
-            let now = self.catalog.get(name).and_then(|entry| entry.base);
-            planned.get(name).is_none_or(|base| *base == now)
-        };
-        let blocked: Vec<_> = planned
+        let moved = planned
             .iter()
-            .filter(|(name, base)| base.is_some() && self.depth(name) == 0)
-            .filter(|(name, _)| {
-                dependents
-                    .get(name)
-                    .into_iter()
-                    .flatten()
-                    .any(|other| stays(other, planned))
-            })
-            .map(|(name, _)| *name)
-            .collect();
-        for name in blocked {
-            planned.insert(name, None);
+            .filter_map(|(name, base)| Some((*name, (*base)?)))
+            .filter(|(name, _)| self.depth(name) == 0);
+        for (name, base) in moved.collect::<Vec<_>>() {
+            let others = dependents.get(&name).into_iter().flatten();
+            let stays = |other: &&Hash| planned.get(*other).is_none_or(|base| *base == Some(name));
+            let staying: Vec<_> = others.filter(stays).copied().collect();
+            if staying.iter().all(|other| self.is_near(other, &base)) {
+                planned.extend(staying.into_iter().map(|other| (other, Some(base))));
+            } else {
+                planned.insert(name, None);
+            }
         }
+    }
+
+    fn is_near(&self, name: &Hash, base: &Hash) -> bool {
+        let (target, base) = (self.catalog.get(name), self.catalog.get(base));
+        let gain = target
+            .zip(base)
+            .and_then(|(target, base)| self.catalog.gain(&target.sketch, &base.sketch));
+        gain.is_some()
     }
 
     /// Which objects each object is the base of.
@@ -150,6 +166,8 @@ impl Run<'_> {
     fn measure(&self, name: &Hash, base: Option<&Hash>) -> Result<(Change, u64)> {
         let old = self.reader.open(name)?;
         let object = self.new_object(&old, base)?;
+        let read = |offset, out: &mut [u8]| self.reader.read_range(name, offset, out);
+        object.prepare(&self.reader, &self.options.encode, &read, true)?;
         let index = object.chunk_count() / 2;
         let (offset, length) = object.chunk_range(index);
         let after = self.reader.buffers().with(length, |raw| {
@@ -161,10 +179,12 @@ impl Run<'_> {
         let before = entry.map_or(0, |entry| i64::from(entry.encoded_len));
         let after = i64::try_from(after.payload.len()).unwrap_or(i64::MAX);
         let chunks = i64::try_from(object.chunk_count()).unwrap_or(1);
+        let shared = i64::from(old.file.frame.head.shared_len)
+            - i64::try_from(object.preparation.shared().len()).unwrap_or(0);
         let change = Change {
             name: *name,
             base: base.copied(),
-            gain: (before - after) * chunks,
+            gain: (before - after) * chunks + shared,
         };
         Ok((change, old.file.frame.file_len()))
     }
@@ -278,6 +298,9 @@ impl Run<'_> {
                 all: true,
             },
         };
+        let read = |offset, out: &mut [u8]| self.reader.read_range(&change.name, offset, out);
+        self.pool
+            .install(|| object.prepare(&self.reader, &self.options.encode, &read, true))?;
         // The family as a whole gains, so this one may grow.
         job.replace(&mut self.writer, &object, u64::MAX).map(drop)
     }

@@ -9,13 +9,17 @@ use crate::sketch::solo_bits;
 /// Tensors of a family that are considered as its root, those with the most relatives first.
 const MAX_ROOTS: usize = 16;
 
-/// Tensors that are near each other, and the best that can be made of them by estimate.
+/// Roots of a family that are planned with, the best by estimate.
+const MAX_PLANS: usize = 4;
+
+/// Tensors that are near each other, and what can be made of them.
 #[derive(Debug)]
 pub struct Family {
     /// The catalog's numbers of its tensors, ascending.
     pub members: Vec<usize>,
-    /// What each is a difference to; the root, and what is near to nothing, is not there and kept whole.
-    pub bases: BTreeMap<usize, usize>,
+    /// For the best roots by estimate, what each tensor is a difference to; the root, and what is near to nothing, is
+    /// not there and kept whole.
+    pub plans: Vec<BTreeMap<usize, usize>>,
 }
 
 /// Finds the families of a catalog.
@@ -58,9 +62,10 @@ impl Planner<'_> {
         roots.sort_by_key(|id| (std::cmp::Reverse(relatives(id)), depth(id), *id));
         roots.truncate(MAX_ROOTS);
         let cost = |root: &usize| (self.cost(*root, &members), depth(root));
-        let root = roots.into_iter().min_by_key(cost).unwrap_or(0);
-        let bases = self.bases(root, &members);
-        Family { members, bases }
+        roots.sort_by_cached_key(cost);
+        let best = roots.into_iter().take(MAX_PLANS);
+        let plans = best.map(|root| self.bases(root, &members)).collect();
+        Family { members, plans }
     }
 
     fn entry(&self, id: usize) -> Option<&Entry> {
