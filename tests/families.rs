@@ -272,14 +272,14 @@ fn hints_are_taken_where_they_are_good_and_never_harm() {
     for (place, text, why) in [
         ("README.md", "---\nbase_model: a/base\n---\n", "hint"),
         ("config.json", r#"{"_name_or_path": "a/base"}"#, "hint"),
-        ("README.md", "---\nbase_model: b/second\n---\n", "content"),
+        ("README.md", "---\nbase_model: b/second\n---\n", "name"),
         (
             "README.md",
             "---\nbase_model: nobody/nothing\n---\n",
-            "content",
+            "name",
         ),
-        ("README.md", "---\n\t: [{{{ base_model: *x\n", "content"),
-        ("config.json", "{{{", "content"),
+        ("README.md", "---\n\t: [{{{ base_model: *x\n", "name"),
+        ("config.json", "{{{", "name"),
     ] {
         let batch = unhinted(&["a/base", "b/second"]);
         write(&batch, "a/base", &layers(0, &ALL, "h"));
@@ -316,7 +316,7 @@ fn a_wrong_map_costs_nothing() {
     let bases = &about(&report, "b/second")["bases"];
     assert_eq!(
         (&bases[0]["model"], &bases[0]["why"]),
-        (&json!("a/base"), &json!("content"))
+        (&json!("a/base"), &json!("name"))
     );
     assert_whole(&batch);
 }
@@ -347,12 +347,12 @@ fn damaged_sketches_are_reported_dropped_and_made_anew() {
         if !damaged.is_empty() {
             assert!(batch.check().expect(3).stdout.contains("sketches.log"));
         }
+        let report = verb(&batch, "optimize", &["--json"]).expect(0).json();
+        assert_eq!(report["sketches_made"], missing);
         write(&batch, "c/third", &layers(9, &ALL, "h"));
         batch.list(&["a/base", "b/second", "c/third"]);
         batch.zipllm(&[]).expect(0);
         assert_whole(&batch);
-        let report = verb(&batch, "optimize", &["--json"]).expect(0).json();
-        assert_eq!(report["sketches_made"], missing);
         assert_eq!(fs::read(&log).unwrap().len(), 12 * 512);
         assert_whole(&batch);
     }

@@ -62,7 +62,8 @@ pub fn ingest(
     let hints = hints.chain(own_hints(run, job, &listing)).collect();
     let pairs = store_files(run, &listing, hints, &mut manifest, report)?;
     run.writer.barrier()?;
-    manifest.bases = pairs.conclude(&run.writer.store().clone(), run.search.known())?;
+    let store = run.writer.store().clone();
+    manifest.bases = pairs.conclude(&store, &mut run.search, &manifest)?;
     let most = manifest.bases.iter().find_map(|share| share.model.clone());
     manifest.base = manifest.base.take().or(most);
     report.base.clone_from(&manifest.base);
@@ -349,6 +350,8 @@ impl Session<'_> {
                 dtype: tensor.dtype.clone(),
                 shape: tensor.shape.clone(),
             });
+            let name = &span.digest.name;
+            let is_ours = self.claimed.contains(name) || run.writer.is_pending(name);
             let looked_up = self.look_up(run, span)?;
             self.claimed.insert(span.digest.name);
             let segment = Segment {
@@ -362,7 +365,12 @@ impl Session<'_> {
             file.segments.push(segment);
             let path = file.path.clone();
             match looked_up {
-                Lookup::Known => self.count_known(run, span),
+                Lookup::Known => {
+                    self.count_known(run, span);
+                    if !is_ours {
+                        run.search.complete(&mut run.writer, span)?;
+                    }
+                }
                 Lookup::New => new.push(New { span, path, tensor }),
                 Lookup::Again => again.push(span),
             }

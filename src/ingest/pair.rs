@@ -16,8 +16,8 @@ use crate::object_writer::Base;
 use crate::pairing::choose::{Chooser, Chosen};
 use crate::pairing::{BaseTensors, Catalog, Owners, Why, owners, resolve};
 use crate::sketch::Sketch;
-use crate::store::Store;
-use crate::store::manifest::{BaseShare, Tensor};
+use crate::store::manifest::{BaseShare, Manifest, Tensor};
+use crate::store::{Store, StoreWriter};
 
 /// Models whose tensors are looked up by name because other tensors were paired with theirs.
 const MAX_FAMILY: usize = 4;
@@ -47,6 +47,22 @@ impl Search {
         Ok(self.0.insert(known))
     }
 
+    /// Adds the sketch of a stored tensor that has none, as after a run that was stopped.
+    pub fn complete(&mut self, writer: &mut StoreWriter, span: &HashedSpan) -> Result<()> {
+        let Some(sketch) = &span.sketch else {
+            return Ok(());
+        };
+        let store = writer.store().clone();
+        let catalog = &mut self.load(&store)?.catalog;
+        if catalog.get(&sketch.name).is_none() {
+            let head = store.object(&sketch.name)?.frame.head;
+            let base = head.bases.first().map(|base| base.name);
+            catalog.insert(sketch.clone(), head.depth, base);
+            writer.add_sketch(sketch.clone());
+        }
+        Ok(())
+    }
+
     /// What is known, if it was needed so far.
     pub fn known(&mut self) -> Option<&mut Known> {
         self.0.as_mut()
@@ -60,21 +76,10 @@ pub struct Pairs {
     hints: Vec<(ModelId, BaseTensors)>,
     /// Models that hold bases chosen by content.
     family: Vec<(ModelId, BaseTensors)>,
-    chosen: Vec<Choice>,
     /// Sketches of the model's new objects.
     sketches: Vec<Sketch>,
     /// Bytes by model that holds the base.
     tally: HashMap<ModelId, u64>,
-}
-
-/// A base that was chosen, and may yet turn out to be of no use.
-struct Choice {
-    object: Hash,
-    bytes: u64,
-    base: Hash,
-    /// The model by whose name for it the base was found.
-    named: Option<ModelId>,
-    why: Why,
 }
 
 /// A new span of a batch: its place, and its tensor's.
@@ -97,21 +102,14 @@ impl Pairs {
     }
 
     /// The models to look for names in, the surest first.
-    fn models(&self) -> impl Iterator<Item = (&ModelId, &BaseTensors, Why)> {
-        let hints = self
-            .hints
-            .iter()
-            .map(|(id, tensors)| (id, tensors, Why::Hint));
-        hints.chain(
-            self.family
-                .iter()
-                .map(|(id, tensors)| (id, tensors, Why::Name)),
-        )
+    fn models(&self) -> impl Iterator<Item = (&BaseTensors, Why)> {
+        let hints = self.hints.iter().map(|(_, tensors)| (tensors, Why::Hint));
+        hints.chain(self.family.iter().map(|(_, tensors)| (tensors, Why::Name)))
     }
 
     /// Objects of a tensor's name, whatever their shape and type.
     fn named(&self, tensor: &Tensor) -> Vec<(Hash, Why)> {
-        let named = |(_, tensors, why): (_, &BaseTensors, Why)| {
+        let named = |(tensors, why): (&BaseTensors, Why)| {
             tensors
                 .named(tensor)
                 .map(move |object| (object, why))
@@ -120,24 +118,15 @@ impl Pairs {
         self.models().flat_map(named).collect()
     }
 
-    /// The object of the same name, shape and type, and the model that has it.
-    fn same(&self, path: &RelPath, tensor: &Tensor) -> Option<(Hash, Why, ModelId)> {
-        let same = |(id, tensors, why): (&ModelId, &BaseTensors, Why)| {
-            Some((tensors.find(path, tensor)?, why, id.clone()))
-        };
-        self.models().find_map(same)
+    /// The object of the same name, shape and type.
+    fn same(&self, path: &RelPath, tensor: &Tensor) -> Option<Hash> {
+        self.models()
+            .find_map(|(tensors, _)| tensors.find(path, tensor))
     }
 
     /// Notes what was chosen, and whose it is.
     fn note(&mut self, store: &Store, owners: &Owners, span: &HashedSpan, chosen: &Chosen) {
         let base = chosen.base.object.file.name;
-        self.chosen.push(Choice {
-            object: span.digest.name,
-            bytes: span.span.length,
-            base,
-            named: None,
-            why: chosen.why,
-        });
         let Some(model) = self.owner(owners, &base) else {
             return;
         };
@@ -157,44 +146,114 @@ impl Pairs {
         models.into_iter().rev().max_by_key(held).cloned()
     }
 
-    /// After the objects are durable: enters them in the catalog, and says which bases served for how many bytes.
-    pub fn conclude(self, store: &Store, known: Option<&mut Known>) -> Result<Vec<BaseShare>> {
-        let mut depths = HashMap::new();
-        let names = self.chosen.iter().map(|choice| choice.object);
-        for name in names.chain(self.sketches.iter().map(|sketch| sketch.name)) {
-            if let Some(object) = store.find(&name)? {
-                let head = object.frame.head;
-                let base = head.bases.first().map(|base| base.name);
-                depths.insert(name, (head.depth, base));
+    /// After the objects are durable: enters them in the catalog, and says whose tensors serve as bases.
+    ///
+    /// That is read from the objects, so that it is the same after a run that was stopped.
+    pub fn conclude(
+        self,
+        store: &Store,
+        search: &mut Search,
+        manifest: &Manifest,
+    ) -> Result<Vec<BaseShare>> {
+        let mut heads = BTreeMap::new();
+        let mut based = Vec::new();
+        let segments = manifest.files.iter().flat_map(|file| &file.segments);
+        for segment in segments {
+            let Some(tensor) = &segment.tensor else {
+                continue;
+            };
+            if heads.contains_key(&segment.object) {
+                continue;
             }
+            let head = store.object(&segment.object)?.frame.head;
+            let base = head.bases.first().map(|base| base.name);
+            heads.insert(segment.object, (head.depth, base));
+            based.extend(base.map(|base| Based {
+                tensor,
+                bytes: segment.length,
+                base,
+            }));
         }
-        let mut shares: BTreeMap<(Option<ModelId>, Why), (u64, u64)> = BTreeMap::new();
-        for choice in &self.chosen {
-            if depths.get(&choice.object).and_then(|known| known.1) == Some(choice.base) {
-                let owners = known.as_ref().map(|known| &known.owners);
-                let owner = || owners.and_then(|owners| self.owner(owners, &choice.base));
-                let model = choice.named.clone().or_else(owner);
-                let share = shares.entry((model, choice.why)).or_default();
-                *share = (share.0 + 1, share.1 + choice.bytes);
-            }
-        }
-        if let Some(known) = known {
+        if let Some(known) = search.known() {
             for sketch in self.sketches {
-                if let Some((depth, base)) = depths.get(&sketch.name) {
+                if let Some((depth, base)) = heads.get(&sketch.name) {
                     known.catalog.insert(sketch, *depth, *base);
                 }
             }
         }
-        let share = |((model, why), (tensors, bytes))| BaseShare {
-            model,
-            why,
-            tensors,
-            bytes,
-        };
-        let mut shares: Vec<_> = shares.into_iter().map(share).collect();
-        shares.sort_by_key(|share| std::cmp::Reverse(share.bytes));
-        Ok(shares)
+        if based.is_empty() {
+            return Ok(Vec::new());
+        }
+        let owners = &search.load(store)?.owners;
+        let hints: Vec<_> = self.hints.into_iter().map(|(id, _)| id).collect();
+        Ok(shares(store, owners, &hints, &manifest.model, &based))
     }
+}
+
+/// A tensor that is stored as a difference.
+struct Based<'a> {
+    tensor: &'a Tensor,
+    bytes: u64,
+    base: Hash,
+}
+
+/// Attributes bases to the models that hold them: of several to a hint, then to the one that could serve for most bytes.
+fn shares(
+    store: &Store,
+    owners: &Owners,
+    hints: &[ModelId],
+    own: &ModelId,
+    based: &[Based<'_>],
+) -> Vec<BaseShare> {
+    let mut totals: HashMap<&ModelId, u64> = HashMap::new();
+    for one in based {
+        for model in owners.of(&one.base).filter(|model| *model != own) {
+            *totals.entry(model).or_default() += one.bytes;
+        }
+    }
+    let mut tensors: BTreeMap<&ModelId, Option<BaseTensors>> = BTreeMap::new();
+    let mut shares: BTreeMap<(Option<&ModelId>, Why), (u64, u64)> = BTreeMap::new();
+    for one in based {
+        let rank = |model: &&ModelId| {
+            let total = totals.get(*model).copied().unwrap_or(0);
+            (
+                hints.contains(model),
+                total,
+                std::cmp::Reverse((*model).clone()),
+            )
+        };
+        let others = owners.of(&one.base).filter(|model| *model != own);
+        let model = others.max_by_key(rank);
+        let why = match model {
+            Some(model) if hints.contains(model) => Why::Hint,
+            Some(model) if names_it(store, &mut tensors, model, one) => Why::Name,
+            _ => Why::Content,
+        };
+        let share = shares.entry((model, why)).or_default();
+        *share = (share.0 + 1, share.1 + one.bytes);
+    }
+    let share = |((model, why), (tensors, bytes)): ((Option<&ModelId>, _), _)| BaseShare {
+        model: model.cloned(),
+        why,
+        tensors,
+        bytes,
+    };
+    let mut shares: Vec<_> = shares.into_iter().map(share).collect();
+    shares.sort_by_key(|share| std::cmp::Reverse(share.bytes));
+    shares
+}
+
+/// Tells whether a model calls a tensor's base by the tensor's name; manifests that were read are kept.
+fn names_it<'a>(
+    store: &Store,
+    tensors: &mut BTreeMap<&'a ModelId, Option<BaseTensors>>,
+    model: &'a ModelId,
+    one: &Based<'_>,
+) -> bool {
+    let tensors = tensors.entry(model);
+    let tensors = tensors.or_insert_with(|| owners::tensors(store, model));
+    let mut named = tensors.iter().flat_map(|tensors| tensors.named(one.tensor));
+    named.any(|object| object == one.base)
 }
 
 impl Session<'_> {
@@ -258,7 +317,7 @@ impl Session<'_> {
     /// Pairs by name what has no sketch, or whose namesake has none.
     fn pair_named(&mut self, run: &mut Run<'_>, new: &New<'_>) -> Result<Option<Base>> {
         let same = |tensor| self.pairs.same(&new.path, tensor);
-        let Some((name, why, model)) = new.tensor.as_ref().and_then(same) else {
+        let Some(name) = new.tensor.as_ref().and_then(same) else {
             return Ok(None);
         };
         let sketched = |known: &mut Known| known.catalog.get(&name).is_some();
@@ -266,18 +325,9 @@ impl Session<'_> {
             // Its sketch was compared, and is not near.
             return Ok(None);
         }
-        let found = self.undamaged(open(&run.reader, &name, new.span))?;
-        let Some(base) = found.flatten() else {
-            return Ok(None);
-        };
-        self.pairs.chosen.push(Choice {
-            object: new.span.digest.name,
-            bytes: new.span.span.length,
-            base: base.object.file.name,
-            named: Some(model),
-            why,
-        });
-        Ok(Some(base))
+        Ok(self
+            .undamaged(open(&run.reader, &name, new.span))?
+            .flatten())
     }
 
     /// A base that is damaged costs space, not the model.

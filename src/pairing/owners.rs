@@ -6,11 +6,10 @@ use super::names::BaseTensors;
 use crate::error::{ErrorKind, Result};
 use crate::hash::Hash;
 use crate::name::ModelId;
-use crate::sketch::MIN_BYTES;
 use crate::store::Store;
 use crate::store::manifest::Manifest;
 
-/// The models of a store by the long tensors they hold.
+/// The models of a store by the tensors they hold.
 #[derive(Debug, Default)]
 pub struct Owners {
     models: Vec<ModelId>,
@@ -31,14 +30,12 @@ impl Owners {
         Ok(owners)
     }
 
-    /// Adds a model's long tensors.
+    /// Adds a model's tensors.
     pub fn add(&mut self, manifest: &Manifest) {
         let id = u32::try_from(self.models.len()).unwrap_or(u32::MAX);
         self.models.push(manifest.model.clone());
         let segments = manifest.files.iter().flat_map(|file| &file.segments);
-        for segment in
-            segments.filter(|segment| segment.tensor.is_some() && segment.length >= MIN_BYTES)
-        {
+        for segment in segments.filter(|segment| segment.tensor.is_some()) {
             let models = self.by_object.entry(segment.object).or_default();
             if models.last() != Some(&id) {
                 models.push(id);

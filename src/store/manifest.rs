@@ -44,9 +44,9 @@ pub struct Manifest {
 pub enum Why {
     /// The base map or the model's own files name the model it is of.
     Hint,
-    /// It has the same name in a model that other tensors' bases are of.
+    /// It has the same name there.
     Name,
-    /// Its sketch is near.
+    /// Its content is near, whatever its name.
     Content,
 }
 
