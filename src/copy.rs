@@ -3,7 +3,7 @@
 //! Every chunk is decoded and checked against its object's name before its payload is written: damage does not travel.
 //! An object whose base lies too deep in the other store is encoded anew there, without a base.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Instant;
 
 use rayon::ThreadPool;
@@ -21,7 +21,7 @@ use crate::report::Monitor;
 use crate::restore::{ModelVersion, find_manifest};
 use crate::store::manifest::Manifest;
 use crate::store::object::{Head, MAX_DEPTH};
-use crate::store::{Store, StoreWriter};
+use crate::store::{ObjectFile, Store, StoreWriter};
 use crate::threads;
 
 /// How to copy.
@@ -134,6 +134,19 @@ struct Copy<'a> {
     report: CopyReport,
 }
 
+/// Tells whether all bases of an object are there.
+fn has_bases(store: &Store, object: &ObjectFile) -> bool {
+    let mut base = object.frame.head.bases.first().map(|base| base.name);
+    for _ in 0..=MAX_DEPTH {
+        let Some(name) = base else { return true };
+        let Ok(opened) = store.object(&name) else {
+            return false;
+        };
+        base = opened.frame.head.bases.first().map(|base| base.name);
+    }
+    false
+}
+
 impl Copy<'_> {
     fn model(
         &mut self,
@@ -142,19 +155,26 @@ impl Copy<'_> {
         row: &mut CopiedModel,
     ) -> Result<()> {
         target.store().check_case(&manifest.model)?;
-        for file in &manifest.files {
-            for segment in &file.segments {
-                let raw_len = self.reader.open(&segment.object)?.file.frame.head.raw_len;
-                if raw_len != segment.length {
-                    let reason = format!(
-                        "has {raw_len} bytes where the manifest says {}",
-                        segment.length
-                    );
-                    return Err(Error::corrupt(&segment.object, reason));
-                }
-                self.object(target, &segment.object)?;
-                self.monitor.advance(segment.length);
+        let mut levels = BTreeMap::new();
+        let segments = manifest.files.iter().flat_map(|file| &file.segments);
+        for segment in segments {
+            let raw_len = self.add_to_levels(&mut levels, &segment.object)?;
+            if raw_len != segment.length {
+                let reason = format!(
+                    "has {raw_len} bytes where the manifest says {}",
+                    segment.length
+                );
+                return Err(Error::corrupt(&segment.object, reason));
             }
+        }
+        // Bases are durable before anything that needs them: a kill leaves no object without its base.
+        for names in levels.values() {
+            for name in names {
+                self.object(target, name)?;
+                self.monitor
+                    .advance(self.reader.open(name)?.file.frame.head.raw_len);
+            }
+            target.barrier()?;
         }
         let newest = target.store().newest(&manifest.model)?;
         let version = match newest {
@@ -176,6 +196,32 @@ impl Copy<'_> {
         Ok(())
     }
 
+    /// Enters an object, and its bases, by their depths here. Returns its length.
+    fn add_to_levels(&self, levels: &mut BTreeMap<u8, BTreeSet<Hash>>, name: &Hash) -> Result<u64> {
+        let object = self.reader.open(name)?;
+        let raw_len = object.file.frame.head.raw_len;
+        let mut next = Some(object);
+        while let Some(object) = next {
+            let head = &object.file.frame.head;
+            levels
+                .entry(head.depth)
+                .or_default()
+                .insert(object.file.name);
+            let base = head.bases.first().map(|base| self.reader.open(&base.name));
+            next = base.transpose()?;
+            if next
+                .as_ref()
+                .is_some_and(|base| base.file.frame.head.depth >= head.depth)
+            {
+                return Err(Error::corrupt(
+                    &object.file.name,
+                    "its base is as deep as itself",
+                ));
+            }
+        }
+        Ok(raw_len)
+    }
+
     /// Makes sure that the other store has an object, and its bases. Returns its depth there.
     fn object(&mut self, target: &mut StoreWriter, name: &Hash) -> Result<u8> {
         if let Some(depth) = self.depths.get(name) {
@@ -185,7 +231,7 @@ impl Copy<'_> {
         let there = match target.store().find(name) {
             // What is damaged there is stored anew, without a base where others depend on it.
             Err(error) if error.kind() == ErrorKind::Corrupt => None,
-            other => other?,
+            other => other?.filter(|object| has_bases(target.store(), object)),
         };
         let depth = if let Some(object) = there {
             object.frame.head.depth
@@ -202,14 +248,7 @@ impl Copy<'_> {
         let base = object.file.frame.head.bases.first().map(|base| base.name);
         let depth = match base {
             None => 0,
-            // Bases of bases are few: the reader has refused chains that do not end.
-            Some(base) if may_have_base && object.file.frame.head.depth <= MAX_DEPTH => {
-                let opened = self.reader.open(&base)?;
-                if opened.file.frame.head.depth >= object.file.frame.head.depth {
-                    return Err(Error::corrupt(name, "its base is as deep as itself"));
-                }
-                self.object(target, &base)?.saturating_add(1)
-            }
+            Some(base) if may_have_base => self.object(target, &base)?.saturating_add(1),
             Some(_) => u8::MAX,
         };
         let stored = if depth <= MAX_DEPTH {

@@ -322,3 +322,69 @@ fn a_file_that_may_not_be_read_fails_its_model() {
     assert_eq!(names(&batch.path("store/models")), ["lab--base"]);
     batch.assert_restores("lab/base", &tree(&batch.path("models/lab/base")));
 }
+
+/// Writers, collectors and readers all at once (T16): nobody waits for ever, no reader meets half a model or a missing
+/// object, and nothing is damaged. `ZIPLLM_ROUNDS=200` makes a soak of it.
+#[test]
+fn all_at_once_do_no_harm() {
+    let rounds = std::env::var("ZIPLLM_ROUNDS").map_or(8, |rounds| rounds.parse().unwrap());
+    let batch = family();
+    let base = tree(&batch.path("models/lab/base"));
+    let config = batch.path("config.json");
+    let start = |verb: &[&str], rest: &[&str]| {
+        let mut program = Command::new(ZIPLLM);
+        let command = program
+            .args(verb)
+            .arg(&config)
+            .args(rest)
+            .stdin(Stdio::null());
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    for round in 0..rounds {
+        batch.zipllm(&[]).expect(0);
+        let all = [
+            start(&["remove"], &["lab/tune", "--wait"]),
+            start(&["gc"], &["--wait"]),
+            start(&[], &["--wait"]),
+            start(&["gc"], &["--wait"]),
+            start(&["recode"], &["--all", "--wait"]),
+            start(&["check"], &["--read-data", "--json"]),
+            start(&["check"], &["--json"]),
+            start(&["list"], &["--json"]),
+            start(
+                &["cat"],
+                &["lab/base", "model.safetensors", "--range", "0-9"],
+            ),
+        ];
+        for out in ["out1", "out2"] {
+            let run = batch.restore(
+                ["lab/base", "lab/tune"][usize::from(out == "out2")],
+                out,
+                &[],
+            );
+            // The fine-tune may be removed just now; then it is not there at all.
+            assert!(
+                run.code == Some(0) || out == "out2" && run.code == Some(1),
+                "{}",
+                run.stderr
+            );
+            let _ = fs::remove_dir_all(batch.path(out));
+        }
+        for (place, child) in all.into_iter().enumerate() {
+            let output = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(
+                output.status.code(),
+                Some(0),
+                "round {round}, {place}: {said}"
+            );
+        }
+        batch.assert_clean();
+        batch.assert_restores("lab/base", &base);
+    }
+    println!("{rounds} rounds of 11 processes, 0 damaged");
+}

@@ -480,3 +480,24 @@ fn a_bare_store_will_do() {
     run(&["list", "--store", golden.to_str().unwrap()]).expect(0);
     assert!(!golden.join("readers").exists(), "who reads makes no files");
 }
+
+#[test]
+#[cfg(feature = "plot")]
+fn figures_are_drawn() {
+    let batch = stored();
+    for (name, start) in [("p.svg", &b"<svg"[..]), ("p.png", b"\x89PNG")] {
+        let path = batch.path(name);
+        batch
+            .verb("stats", &["--plot", path.to_str().unwrap()])
+            .expect(0)
+            .silent();
+        let picture = fs::read(path).unwrap();
+        assert!(picture.starts_with(start) && picture.len() > 2000, "{name}");
+    }
+    let svg = fs::read_to_string(batch.path("p.svg")).unwrap();
+    assert!(svg.contains("lab/base") && svg.contains("delta"), "{svg}");
+    batch
+        .verb("stats", &["--plot", "p.gif"])
+        .expect(1)
+        .says(&[".svg or .png"]);
+}

@@ -164,11 +164,12 @@ fn a_deletion_that_was_stopped_goes_on() {
 #[test]
 fn no_kill_loses_what_is_deleted() {
     let kills = std::env::var("ZIPLLM_KILLS").map_or(20, |text| text.parse().unwrap());
-    let mut hits = 0;
-    for kill in 0..kills {
+    let (mut hits, mut whole) = (0, 0);
+    // The first run is left to end, to know how long it takes.
+    for kill in 0..=kills {
         let batch = Batch::in_memory(&["lab/a"]);
-        for file in 0..40 {
-            batch.file(&format!("lab/a/{file:02}.bin"), noise(file, 3000));
+        for file in 0..600 {
+            batch.file(&format!("lab/a/{file:03}.bin"), noise(file, 100));
         }
         let original = tree(&batch.path("models/lab/a"));
         batch.zipllm(&[]).expect(0);
@@ -176,16 +177,20 @@ fn no_kill_loses_what_is_deleted() {
         let command = program
             .arg(batch.path("config.json"))
             .arg("--delete-source");
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        std::thread::sleep(Duration::from_micros(2000 + 700 * (kill % 20)));
-        child.kill().unwrap();
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+        let begun = std::time::Instant::now();
+        let mut child = command.spawn().unwrap();
+        if kill > 0 {
+            // Files go at the end of a run.
+            std::thread::sleep(Duration::from_micros(whole * (60 + 2 * (kill % 20)) / 100));
+            child.kill().unwrap();
+        }
         child.wait().unwrap();
+        if kill == 0 {
+            whole = u64::try_from(begun.elapsed().as_micros()).unwrap();
+        }
         let left = names(&batch.path("models/lab/a")).len();
-        hits += u64::from((1..40).contains(&left));
+        hits += u64::from((1..600).contains(&left));
         batch.assert_restores("lab/a", &original);
         batch.zipllm(&["--delete-source"]).expect(0);
         assert!(!batch.path("models/lab/a").exists());

@@ -7,6 +7,8 @@ mod commands;
 mod limits;
 mod logging;
 mod place;
+#[cfg(feature = "plot")]
+mod plot;
 mod progress;
 mod terminal;
 

@@ -517,3 +517,42 @@ fn damage_is_refused_or_harmless_and_never_a_panic() {
         .is_err()
     );
 }
+
+/// What is stored of given factors must never change: a hash of shared sections and payloads.
+#[test]
+fn stored_bytes_are_pinned() {
+    let mut hasher = blake3::Hasher::new();
+    for (dtype, rounded) in [
+        (DType::Bf16, false),
+        (DType::Bf16, true),
+        (DType::F32, false),
+    ] {
+        let pair = Pair::new(dtype, 2, 90, 130, 2, 1e-4);
+        let fitted = any_factors(pair.shape, &[3, 16], false, rounded);
+        hasher.update(&fitted.columns().to_bytes(Isa::detect()));
+        for (first_element, span) in pair.chunks(9000) {
+            let (raw, base) = (&pair.target[span.clone()], &pair.base[span]);
+            let chunk = Chunk {
+                dtype,
+                row_len: 130,
+                first_element,
+                base: Some(base),
+            };
+            let mut payload = Vec::new();
+            encode(
+                Isa::detect(),
+                Effort::Default,
+                &fitted,
+                &chunk,
+                raw,
+                &mut Scratch::default(),
+                &mut payload,
+            );
+            hasher.update(&payload);
+        }
+    }
+    assert_eq!(
+        hasher.finalize().to_hex().as_str(),
+        "7fd81d636093079643ba9c1f26c14ac322dc3398ebed45b9a4dc40deac735da9"
+    );
+}

@@ -6,7 +6,7 @@ use super::model::merge;
 use super::side::read_states;
 use super::table::{self, Counts};
 use super::token::{Format, TOKENS, TokenMap};
-use super::{Bad, FEW_LANES, Isa, LANES, LOW, lanes_of};
+use super::{Bad, FEW_LANES, Isa, LANES, LOW};
 use crate::dtype::DType;
 
 /// Kinds of run that may have tables of their own.
@@ -17,6 +17,13 @@ const TABLE_BITS: u32 = 11;
 
 /// Most tables; neighbouring kinds share one where that is shorter.
 const MOST_TABLES: usize = 16;
+
+/// Integers from which there are as many lanes as in a large chunk: their states take 240 bytes more.
+const WIDE: usize = 8192;
+
+fn lanes(count: usize) -> usize {
+    if count >= WIDE { LANES } else { FEW_LANES }
+}
 
 /// A run of integers: its kind, below [`MOST_KINDS`], and how many they are.
 pub type Run = (usize, usize);
@@ -76,7 +83,7 @@ pub fn write_integers(isa: Isa, runs: &[Run], values: &[i16], out: &mut Vec<u8>)
         planes: 1,
     };
     let mut states = [LOW; LANES];
-    let states = &mut states[..lanes_of(values.len())];
+    let states = &mut states[..lanes(values.len())];
     let mut words = vec![0; coder.room(values.len())];
     let at = isa.encode(&coder, states, &ctx, &mut all_tokens, &mut raw, &mut words);
     out.extend_from_slice(&((words.len() - at) as u32).to_le_bytes());
@@ -122,7 +129,7 @@ pub fn read_integers<'a>(
     let (length, rest) = rest.split_first_chunk().ok_or(Bad::Truncated)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Bad::Truncated)?;
     let mut states = [LOW; LANES];
-    let lanes = lanes_of(count);
+    let lanes = lanes(count);
     let rest = if lanes == LANES {
         let (wide, rest) = read_states::<LANES>(rest)?;
         states = wide;

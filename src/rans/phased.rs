@@ -424,6 +424,26 @@ mod tests {
     }
 
     #[test]
+    fn look_ups_and_reflections_are_those_of_the_reference() {
+        let map: [u8; CELLS] = std::array::from_fn(|cell| (cell * 37 % 64) as u8);
+        for length in [0, 1, 63, 64, 65, 1000] {
+            let hints: Vec<u8> = (0..length).map(|i| (i * 89 % 251) as u8).collect();
+            let cells: Vec<u8> = (0..length).map(|i| (i * 13 % 32 * 8) as u8).collect();
+            let words: Vec<u8> = (0..2 * length).map(|i| (i * i % 253) as u8).collect();
+            let predicted: Vec<u8> = (0..2 * length).map(|i| (i * 57 % 255) as u8).collect();
+            let run = |isa: Isa| {
+                let (mut cells, mut words) = (cells.clone(), words.clone());
+                isa.phase_contexts(&map, &hints, &mut cells);
+                isa.reflect(&predicted, &hints, &mut words);
+                (cells, words)
+            };
+            for isa in Isa::all() {
+                assert!(run(isa) == run(Isa::Scalar), "{isa:?} {length}");
+            }
+        }
+    }
+
+    #[test]
     fn a_reflected_error_has_the_other_sign() {
         for (predicted, word, reflected) in [
             (0x3F80u16, 0x3F82u16, 0x3F7Eu16),

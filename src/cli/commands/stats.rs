@@ -19,6 +19,10 @@ pub struct StatsArgs {
     /// Which store
     #[command(flatten)]
     place: PlaceArgs,
+    /// Draw the figures to this file, as its name ends: .svg or .png
+    #[cfg(feature = "plot")]
+    #[arg(long, value_name = "FILE")]
+    plot: Option<std::path::PathBuf>,
     /// Print the figures as JSON
     #[arg(long)]
     json: bool,
@@ -32,6 +36,10 @@ pub fn run(args: StatsArgs) -> anyhow::Result<Outcome> {
         super::tell("damage", damage);
     }
     super::print(&super::render(&stats, args.json, describe)?)?;
+    #[cfg(feature = "plot")]
+    if let Some(path) = &args.plot {
+        crate::cli::plot::draw(&stats, path)?;
+    }
     let whole = stats.damaged.is_empty() && stats.missing_objects == 0;
     Ok(if whole {
         Outcome::Done

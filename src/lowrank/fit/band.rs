@@ -2,11 +2,15 @@
 
 use super::super::kernel::{Bf16, F32, Word};
 use super::dense::{Matrix, View, product};
+use super::loops;
 use crate::dtype::DType;
+use crate::rans::Isa;
 
 /// Differences of some rows, and how uncertain each is.
-#[derive(Default)]
 pub(super) struct Band {
+    pub(super) isa: Isa,
+    /// Buffers for the words.
+    pub(super) bytes: [Vec<u8>; 2],
     /// Target less base, in units of [`Units::one`].
     pub(super) differences: Matrix,
     /// The variance of the target's rounding, in squared units; infinite where nothing is known.
@@ -36,10 +40,12 @@ impl Units {
     }
 
     fn of_words<W: Word>(target: &[u8], base: &[u8]) -> Self {
-        let places = words::<W>(target).map(last_place::<W>).collect();
+        let step = (target.len() / W::BYTES / SAMPLED).max(1) | 1;
+        let places = W::words(target).step_by(step).map(W::last_place).collect();
         let one = quantile(places, 0.5).unwrap_or(1.0).clamp(1e-30, 1e30);
-        let steps = words::<W>(target)
-            .zip(words::<W>(base))
+        let steps = W::words(target)
+            .step_by(step)
+            .zip(W::words(base).step_by(step))
             .map(|(t, b)| (W::widen(t) - W::widen(b)).abs());
         let large = quantile(
             steps
@@ -54,31 +60,29 @@ impl Units {
     }
 }
 
+/// Elements that units are taken from.
+const SAMPLED: usize = 1 << 15;
+
 fn quantile(mut values: Vec<f32>, part: f32) -> Option<f32> {
     let at = (values.len() as f32 * part) as usize;
     let at = at.min(values.len().checked_sub(1)?);
     Some(*values.select_nth_unstable_by(at, f32::total_cmp).1)
 }
 
-fn words<W: Word>(bytes: &[u8]) -> impl Iterator<Item = u32> {
-    bytes.chunks_exact(W::BYTES).map(|bytes| {
-        bytes
-            .iter()
-            .rev()
-            .fold(0, |word, &byte| (word << 8) | u32::from(byte))
-    })
-}
-
-/// The distance between neighbouring numbers at a word.
-#[inline(always)]
-fn last_place<W: Word>(word: u32) -> f32 {
-    let bits = W::widen(word).to_bits();
-    let exponent = ((bits >> 23) & 0xFF).max(24);
-    let mantissa = if W::BYTES == 2 { 7 } else { 23 };
-    f32::from_bits((exponent - mantissa) << 23)
-}
-
 impl Band {
+    /// An empty band.
+    pub(super) fn new(isa: Isa) -> Self {
+        let [differences, noise, weights, scratch] = Default::default();
+        Self {
+            isa,
+            bytes: Default::default(),
+            differences,
+            noise,
+            weights,
+            scratch,
+        }
+    }
+
     /// Fills the band with rows of `columns` words.
     pub(super) fn fill(
         &mut self,
@@ -99,35 +103,16 @@ impl Band {
             matrix.columns = columns;
             matrix.data.resize(rows * columns, 0.0);
         }
+        let (differences, noise) = (&mut self.differences.data, &mut self.noise.data);
         match dtype {
-            DType::F32 => self.fill_words::<F32>(units, target, base),
-            _ => self.fill_words::<Bf16>(units, target, base),
-        }
-    }
-
-    fn fill_words<W: Word>(&mut self, units: Units, target: &[u8], base: &[u8]) {
-        let scale = 1.0 / units.one;
-        let sinks = self.differences.data.iter_mut().zip(&mut self.noise.data);
-        for ((difference, noise), (target, base)) in
-            sinks.zip(words::<W>(target).zip(words::<W>(base)))
-        {
-            let place = last_place::<W>(target) * scale;
-            let step = (W::widen(target) - W::widen(base)) * scale;
-            let is_known = step.abs() <= units.limit;
-            *difference = if is_known { step } else { 0.0 };
-            *noise = if is_known {
-                place * place * (1.0 / 12.0)
-            } else {
-                1e30
-            };
+            DType::F32 => loops::fill::<F32>(self.isa, units, target, base, differences, noise),
+            _ => loops::fill::<Bf16>(self.isa, units, target, base, differences, noise),
         }
     }
 
     /// Sets the weights for residuals of this variance beside the rounding.
     pub(super) fn weigh(&mut self, variance: f32) {
-        for (weight, noise) in self.weights.data.iter_mut().zip(&self.noise.data) {
-            *weight = 1.0 / (noise + variance);
-        }
+        loops::weigh(self.isa, variance, &self.noise.data, &mut self.weights.data);
     }
 
     /// Takes the product of both factors off the differences.
@@ -141,11 +126,13 @@ impl Band {
         );
     }
 
-    /// Puts weights times differences into the scratch.
-    pub(super) fn weighted(&mut self) {
-        let inputs = self.weights.data.iter().zip(&self.differences.data);
-        for (out, (weight, difference)) in self.scratch.data.iter_mut().zip(inputs) {
-            *out = weight * difference;
-        }
+    /// Puts weights times differences into the scratch and returns the sum of their squares.
+    pub(super) fn weighted(&mut self) -> f32 {
+        loops::weighted(
+            self.isa,
+            &self.weights.data,
+            &self.differences.data,
+            &mut self.scratch.data,
+        )
     }
 }

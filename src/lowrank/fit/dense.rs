@@ -63,6 +63,30 @@ impl Matrix {
         out
     }
 
+    /// As [`Self::gram`], in the floats of the matrix.
+    pub(super) fn gram_fast(&self, weight: impl Fn(usize) -> f32) -> Small {
+        let mut weighted = self.clone();
+        for row in 0..self.rows {
+            let weight = weight(row);
+            weighted.row_mut(row).iter_mut().for_each(|x| *x *= weight);
+        }
+        let mut out = Self::new(self.columns, self.columns);
+        product(
+            1.0,
+            self.view().transposed(),
+            weighted.view(),
+            0.0,
+            &mut out,
+        );
+        let data = out.data.iter().map(|&x| f64::from(x)).collect();
+        let size = self.columns;
+        let mut out = Small { size, data };
+        // What short floats get wrong must not look like a direction.
+        let trace: f64 = (0..size).map(|i| out.at(i, i)).sum();
+        (0..size).for_each(|i| out.set(i, i, out.at(i, i) + trace / size as f64 * 1e-6));
+        out
+    }
+
     /// The products of all pairs of columns, each row weighted.
     pub(super) fn gram(&self, weight: impl Fn(usize) -> f64) -> Small {
         let mut out = Small::new(self.columns);

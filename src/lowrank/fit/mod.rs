@@ -6,6 +6,7 @@
 
 mod band;
 mod dense;
+mod loops;
 mod quantise;
 mod sample;
 mod sweep;
@@ -43,6 +44,7 @@ trait Bands: Sync {
         &self,
         from: usize,
         to: usize,
+        bytes: &mut [Vec<u8>; 2],
         use_it: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), Self::Error>;
 }
@@ -61,13 +63,16 @@ impl<T: Tensor> Bands for Matrices<'_, T> {
         &self,
         from: usize,
         to: usize,
+        bytes: &mut [Vec<u8>; 2],
         use_it: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), T::Error> {
-        let bytes = (to - from) * self.columns * self.dtype.size();
-        let (mut target, mut base) = (vec![0; bytes], vec![0; bytes]);
+        let [target, base] = bytes;
+        let length = (to - from) * self.columns * self.dtype.size();
+        target.resize(length, 0);
+        base.resize(length, 0);
         let first = self.first_element + (from * self.columns) as u64;
-        self.tensor.read(first, &mut target, &mut base)?;
-        use_it(&target, &base);
+        self.tensor.read(first, target, base)?;
+        use_it(target, base);
         Ok(())
     }
 }
@@ -80,6 +85,37 @@ const MOST_COLUMNS: u64 = 1 << 18;
 
 /// Most factors of rows and columns of one tensor, to bound what an encoder holds.
 const MOST_FACTORS: u64 = (MOST_FACTOR_BYTES / 8) as u64;
+
+/// A look at a sample, to tell whether the whole is worth the time.
+struct Look {
+    /// The sample is this part of the matrix: 1 in so many rows.
+    part: usize,
+    rank: usize,
+}
+
+/// The looks that are taken at an effort, as long as each says perhaps.
+fn looks(effort: Effort) -> &'static [Look] {
+    const LOOKS: [Look; 3] = [
+        Look { part: 32, rank: 16 },
+        Look { part: 4, rank: 16 },
+        Look { part: 4, rank: 64 },
+    ];
+    if effort == Effort::Max {
+        &LOOKS
+    } else {
+        &LOOKS[..2]
+    }
+}
+
+/// What a look at a sample says.
+enum Verdict {
+    /// Factors save more than they cost.
+    Pays,
+    /// They save something; more might if they were known better.
+    Perhaps,
+    /// They save nothing.
+    No,
+}
 
 /// Sweeps over a sample.
 const SAMPLE_SWEEPS: usize = 3;
@@ -128,8 +164,7 @@ pub fn fit<T: Tensor>(
     shape: Shape,
     tensor: &T,
 ) -> Result<Option<Fitted>, T::Error> {
-    let stages = stages(effort);
-    if stages.is_empty() || !is_tried(&shape) {
+    if stages(effort).is_empty() || !is_tried(&shape) {
         return Ok(None);
     }
     let most_rank = MOST_FACTORS / (shape.rows() + shape.sets() * shape.row_len);
@@ -151,7 +186,7 @@ pub fn fit<T: Tensor>(
             rows: count,
             columns,
         };
-        if let Some((found, left)) = fit_matrix(isa, stages, most_rank as usize, &grid, &bands)? {
+        if let Some((found, left)) = fit_matrix(isa, effort, most_rank as usize, &grid, &bands)? {
             ratio = ratio.max(left);
             rows.push((count, Some(found.clone())));
             sets.push(found.set);
@@ -222,7 +257,7 @@ fn assemble(
 
 fn fit_matrix<B: Bands>(
     isa: Isa,
-    stages: &[Stage],
+    effort: Effort,
     most_rank: usize,
     grid: &Grid,
     bands: &B,
@@ -231,14 +266,22 @@ fn fit_matrix<B: Bands>(
         .min(grid.rows / 2)
         .min(grid.columns / 2)
         .min(MAX_RANK);
-    let sample = sample(grid, bands)?;
+    let mut looks = looks(effort).iter();
+    let (sample, learnt) = loop {
+        let Some(look) = looks.next() else {
+            return Ok(None);
+        };
+        let sample = sample(grid, bands, look.part)?;
+        let units = Units::of(grid.dtype, &sample.target, &sample.base);
+        let (taught, held) = sample.halves();
+        let learnt = learn(grid, units, most_rank.min(look.rank), &taught);
+        match judge(isa, grid, &learnt, &held, units) {
+            Verdict::Pays => break (sample, learnt),
+            Verdict::Perhaps => {}
+            Verdict::No => return Ok(None),
+        }
+    };
     let mut judge = Judge::new(isa, grid, &sample);
-    let units = Units::of(grid.dtype, &sample.target, &sample.base);
-    let (taught, held) = sample.halves();
-    let learnt = learn(grid, units, most_rank.min(16), &taught);
-    if !pays(&mut judge, grid, &learnt, &held, units) {
-        return Ok(None);
-    }
     let (factors, mut noise) = learnt;
     let rows = Matrix::new(grid.rows, factors.columns.columns);
     let mut factors = Factors {
@@ -247,7 +290,7 @@ fn fit_matrix<B: Bands>(
     };
     let mut best: Option<Found> = None;
     let mut is_first = true;
-    for stage in stages {
+    for stage in stages(effort) {
         let rank = factors.columns.columns;
         if stage.rank > rank {
             let is_full = best.as_ref().is_some_and(|found| found.0.set.rank == rank);
@@ -301,19 +344,14 @@ fn learn(grid: &Grid, units: Units, rank: usize, sample: &Sample) -> (Factors, N
 }
 
 /// Tells whether column factors learnt from one half of a sample make the other half smaller, by more than they cost.
-fn pays(
-    judge: &mut Judge<'_>,
-    grid: &Grid,
-    learnt: &(Factors, Noise),
-    held: &Sample,
-    units: Units,
-) -> bool {
+fn judge(isa: Isa, grid: &Grid, learnt: &(Factors, Noise), held: &Sample, units: Units) -> Verdict {
     let (factors, noise) = learnt;
-    let mut band = Band::default();
+    let mut band = Band::new(isa);
     band.fill(grid.dtype, units, grid.columns, &held.target, &held.base);
     band.weigh(noise.variance);
-    let mut rows = Matrix::new(held.rows.len(), factors.columns.columns);
-    let solver = factors.columns.gram(|_| 1.0).inverse();
+    let rank = factors.columns.columns;
+    let mut rows = Matrix::new(held.rows.len(), rank);
+    let solver = factors.columns.gram_fast(|_| 1.0).inverse();
     for _ in 0..2 {
         row_step(&mut band, &factors.columns, &solver, &mut rows);
     }
@@ -321,26 +359,33 @@ fn pays(
         rows,
         columns: factors.columns.clone(),
     });
+    let rows = (0..held.rows.len()).collect();
     let mut judge = Judge {
-        sample: held,
-        rows: (0..held.rows.len()).collect(),
-        ..judge.again()
+        rows,
+        ..Judge::new(isa, grid, held)
     };
     let before = judge.without();
-    let bits_a_factor = 8.0;
-    [factors.columns.columns, 4, 1].iter().any(|&rank| {
-        let found = quantise(
-            &ordered,
-            rank,
-            Judge::exponent(&ordered, rank, noise),
-            units.one,
-        );
-        let after = judge.sampled(&found);
+    let mut verdict = Verdict::No;
+    for rank in [rank, 4, 1] {
+        let exponent = Judge::exponent(&ordered, rank, noise);
+        let after = judge.sampled(&quantise(&ordered, rank, exponent, units.one));
         let cost =
-            rank as f64 * bits_a_factor * (1.0 / grid.rows as f64 + 1.0 / grid.columns as f64);
-        after + cost < before * LEAST_GAIN
-    })
+            rank as f64 * BITS_A_FACTOR * (1.0 / grid.rows as f64 + 1.0 / grid.columns as f64);
+        if after + cost < before * LEAST_GAIN {
+            return Verdict::Pays;
+        }
+        if after < before * LEAST_SIGN {
+            verdict = Verdict::Perhaps;
+        }
+    }
+    verdict
 }
+
+/// What a factor takes, about.
+const BITS_A_FACTOR: f64 = 8.0;
+
+/// What has to be left at most, not counting factors, for another look.
+const LEAST_SIGN: f64 = 0.995;
 
 /// What has to be left at most of the bytes without a prediction.
 const LEAST_GAIN: f64 = 0.985;
@@ -363,14 +408,6 @@ impl<'a> Judge<'a> {
             sample,
             rows: sample.rows.clone(),
             scratch: Scratch::default(),
-        }
-    }
-
-    fn again(&mut self) -> Self {
-        Self {
-            rows: Vec::new(),
-            scratch: std::mem::take(&mut self.scratch),
-            ..*self
         }
     }
 

@@ -11,57 +11,76 @@ use crate::rans::{Isa, Predict, Scratch, estimate_predicted};
 pub(super) struct Sample {
     /// Their numbers.
     pub(super) rows: Vec<usize>,
+    /// Elements in a row.
+    columns: usize,
     pub(super) target: Vec<u8>,
     pub(super) base: Vec<u8>,
 }
 
-/// Elements of a sample at least, if there are so many, and at most.
+/// Elements of a sample at least, if there are so many, and at most where it is a 32nd.
 const ELEMENTS: [usize; 2] = [1 << 16, 1 << 19];
 
 /// Rows of a sample at least.
 const ROWS: usize = 64;
 
-/// A sample is this part of a large matrix.
-const PART: usize = 32;
+/// Rows, and elements, that a judgement needs at least.
+const HELD_ROWS: usize = 32;
+const HELD_ELEMENTS: usize = 1 << 16;
 
-/// Reads a sample of a matrix.
-pub(super) fn sample<B: Bands>(grid: &Grid, bands: &B) -> Result<Sample, B::Error> {
-    let wanted = (grid.rows * grid.columns / PART).clamp(ELEMENTS[0], ELEMENTS[1]) / grid.columns;
+/// Reads a sample of a matrix: 1 in `part` rows of a large one.
+pub(super) fn sample<B: Bands>(grid: &Grid, bands: &B, part: usize) -> Result<Sample, B::Error> {
+    let wanted = (grid.rows * grid.columns / part).clamp(ELEMENTS[0], ELEMENTS[1] * 32 / part)
+        / grid.columns;
     let count = wanted.max(ROWS).min(grid.rows) & !1;
     let rows: Vec<usize> = (0..count)
         .map(|number| number * grid.rows / count)
         .collect();
-    let (mut target, mut base) = (Vec::new(), Vec::new());
+    let (mut target, mut base, mut bytes) = (Vec::new(), Vec::new(), Default::default());
     for &row in &rows {
-        bands.read(row, row + 1, &mut |t, b| {
+        bands.read(row, row + 1, &mut bytes, &mut |t, b| {
             target.extend_from_slice(t);
             base.extend_from_slice(b);
         })?;
     }
-    Ok(Sample { rows, target, base })
+    Ok(Sample {
+        rows,
+        columns: grid.columns,
+        target,
+        base,
+    })
 }
 
 impl Sample {
-    /// Every other row, and the rest.
-    pub(super) fn halves(&self) -> (Self, Self) {
-        let width = self.target.len() / self.rows.len().max(1);
-        let half = |first: usize| {
-            let lines = |bytes: &[u8]| -> Vec<u8> {
-                bytes
-                    .chunks_exact(width.max(1))
-                    .skip(first)
-                    .step_by(2)
-                    .flatten()
-                    .copied()
-                    .collect()
-            };
-            Self {
-                rows: self.rows.iter().skip(first).step_by(2).copied().collect(),
-                target: lines(&self.target),
-                base: lines(&self.base),
-            }
+    /// The rows whose numbers within the sample `is_wanted`.
+    fn filtered(&self, is_wanted: impl Fn(usize) -> bool) -> Self {
+        let width = (self.target.len() / self.rows.len().max(1)).max(1);
+        let lines = |bytes: &[u8]| -> Vec<u8> {
+            let lines = bytes
+                .chunks_exact(width)
+                .enumerate()
+                .filter(|(row, _)| is_wanted(*row));
+            lines.flat_map(|(_, line)| line).copied().collect()
         };
-        (half(0), half(1))
+        let rows = self
+            .rows
+            .iter()
+            .enumerate()
+            .filter(|(row, _)| is_wanted(*row));
+        Self {
+            rows: rows.map(|(_, number)| *number).collect(),
+            columns: self.columns,
+            target: lines(&self.target),
+            base: lines(&self.base),
+        }
+    }
+
+    /// Every other row, and of the rest as many as a judgement needs.
+    pub(super) fn halves(&self) -> (Self, Self) {
+        let columns = self.columns.max(1);
+        let wanted = HELD_ROWS.max(HELD_ELEMENTS / columns);
+        let step = (self.rows.len() / 2 / wanted).max(1);
+        let is_held = |row: usize| row % 2 == 1 && (row / 2).is_multiple_of(step);
+        (self.filtered(|row| row % 2 == 0), self.filtered(is_held))
     }
 
     /// Estimated bits an element, given factors of its columns and rows.
@@ -100,6 +119,7 @@ impl Bands for Sample {
         &self,
         from: usize,
         to: usize,
+        _: &mut [Vec<u8>; 2],
         use_it: &mut dyn FnMut(&[u8], &[u8]),
     ) -> Result<(), Self::Error> {
         let width = self.target.len() / self.rows.len().max(1);

@@ -3,11 +3,14 @@
 //! Both steps are those of Newton with the weights taken as a product of row and column weights, so that all rows
 //! share one small matrix; the rows' is as long as minimises the weighted squares.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use rayon::prelude::*;
 
-use super::Bands;
 use super::band::{Band, Units};
 use super::dense::{Matrix, Small, View, product};
+use super::{Bands, loops};
+use crate::rans::Isa;
 
 /// The factors under way.
 #[derive(Clone)]
@@ -72,19 +75,28 @@ pub(super) fn sweep<B: Bands>(
         shape.columns as f64,
     );
     let mean = (total / count).max(f64::MIN_POSITIVE);
-    let shared = factors
-        .columns
-        .gram(|column| f64::from(noise.columns[column]) / mean);
+    let shared = shape.gram(&factors.columns, |column| {
+        noise.columns[column] / mean as f32
+    });
     let solver = shared.inverse();
     let mut gradient = Matrix::new(shape.columns, rank);
     let mut weights = vec![0.0f32; shape.columns];
     let mut row_weights = Vec::with_capacity(shape.rows);
     let mut squares = 0.0;
     let ranges = shape.bands();
+    let spare_bands = Mutex::new(Vec::new());
     for window in ranges.chunks(WINDOW) {
         let parts: Vec<Part> = window
             .par_iter()
-            .map(|&(from, to)| step(bands, shape, factors, noise, &solver, from, to, is_first))
+            .map(|&(from, to)| {
+                let spare = lock(&spare_bands).pop();
+                let mut band = spare.unwrap_or_else(|| Band::new(Isa::detect()));
+                let part = step(
+                    &mut band, bands, shape, factors, noise, &solver, from, to, is_first,
+                );
+                lock(&spare_bands).push(band);
+                part
+            })
             .collect::<Result<_, _>>()?;
         for (part, &(from, _)) in parts.iter().zip(window) {
             factors.rows.data[from * rank..from * rank + part.rows.data.len()]
@@ -97,9 +109,7 @@ pub(super) fn sweep<B: Bands>(
     }
     let all: f64 = row_weights.iter().map(|&w| f64::from(w)).sum();
     let row_mean = (all / shape.rows as f64).max(f64::MIN_POSITIVE);
-    let shared = factors
-        .rows
-        .gram(|row| f64::from(row_weights[row]) / row_mean);
+    let shared = shape.gram(&factors.rows, |row| row_weights[row] / row_mean as f32);
     let step = gradient.times(&shared.inverse());
     for (column, weight) in weights.iter().enumerate() {
         // The gradient is over all rows of the column: its matrix is the shared one, times the column's mean weight.
@@ -123,6 +133,10 @@ pub(super) fn sweep<B: Bands>(
 /// Bands that are worked on before their sums are added up; fixed, so that threads do not change the result.
 const WINDOW: usize = 8;
 
+fn lock(bands: &Mutex<Vec<Band>>) -> MutexGuard<'_, Vec<Band>> {
+    bands.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn add(sums: &mut [f32], more: &[f32]) {
     for (sum, more) in sums.iter_mut().zip(more) {
         *sum += more;
@@ -131,6 +145,7 @@ fn add(sums: &mut [f32], more: &[f32]) {
 
 #[allow(clippy::too_many_arguments)]
 fn step<B: Bands>(
+    band: &mut Band,
     bands: &B,
     shape: &Grid,
     factors: &Factors,
@@ -141,10 +156,11 @@ fn step<B: Bands>(
     is_first: bool,
 ) -> Result<Part, B::Error> {
     let rank = factors.columns.columns;
-    let mut band = Band::default();
-    bands.read(from, to, &mut |target, base| {
+    let mut bytes = std::mem::take(&mut band.bytes);
+    bands.read(from, to, &mut bytes, &mut |target, base| {
         band.fill(shape.dtype, noise.units, shape.columns, target, base);
     })?;
+    band.bytes = bytes;
     band.weigh(noise.variance);
     let old = &factors.rows.data[from * rank..to * rank];
     let mut rows = Matrix {
@@ -155,8 +171,8 @@ fn step<B: Bands>(
     if !is_first {
         band.subtract(View::of(old, rank), &factors.columns);
     }
-    row_step(&mut band, &factors.columns, solver, &mut rows);
-    band.weighted();
+    row_step(band, &factors.columns, solver, &mut rows);
+    let squares = band.weighted();
     let mut gradient = Matrix::new(shape.columns, rank);
     product(
         1.0,
@@ -165,12 +181,10 @@ fn step<B: Bands>(
         0.0,
         &mut gradient,
     );
-    let squares = band.scratch.data.iter().map(|x| x * x).sum::<f32>();
     let mut weights = vec![0.0; shape.columns];
     let mut row_weights = Vec::with_capacity(to - from);
     for line in band.weights.data.chunks_exact(shape.columns) {
-        add(&mut weights, line);
-        row_weights.push(line.iter().sum::<f32>());
+        row_weights.push(loops::gather(band.isa, line, &mut weights));
     }
     Ok(Part {
         rows,
@@ -201,7 +215,7 @@ pub(super) fn row_step(band: &mut Band, columns: &Matrix, solver: &Small, rows: 
             &band.scratch.data[span.clone()],
             &band.weights.data[span.clone()],
         );
-        let curvature: f32 = moves.iter().zip(weights).map(|(m, w)| m * m * w).sum();
+        let curvature = loops::curvature(band.isa, moves, weights);
         let slope: f32 = gradient
             .row(row)
             .iter()
@@ -213,9 +227,7 @@ pub(super) fn row_step(band: &mut Band, columns: &Matrix, solver: &Small, rows: 
         } else {
             0.0
         };
-        for (difference, step) in band.differences.data[span].iter_mut().zip(moves) {
-            *difference -= length * step;
-        }
+        loops::shift(band.isa, length, moves, &mut band.differences.data[span]);
         for (factor, direction) in rows.row_mut(row).iter_mut().zip(direction.row(row)) {
             *factor += length * direction;
         }
@@ -230,12 +242,21 @@ pub(super) struct Grid {
 }
 
 /// Elements of a band.
-const BAND_ELEMENTS: usize = 1 << 17;
+const BAND_ELEMENTS: usize = 1 << 16;
 
 /// Least rows of a band.
 const BAND_ROWS: usize = 16;
 
 impl Grid {
+    /// The products of all pairs of columns of factors, each row weighted; exact where differences have many digits.
+    fn gram(&self, factors: &Matrix, weight: impl Fn(usize) -> f32) -> Small {
+        if self.dtype == crate::dtype::DType::F32 {
+            factors.gram(|row| f64::from(weight(row)))
+        } else {
+            factors.gram_fast(weight)
+        }
+    }
+
     /// The first row and the end of each band.
     pub(super) fn bands(&self) -> Vec<(usize, usize)> {
         let rows = (BAND_ELEMENTS / self.columns.max(1)).max(BAND_ROWS);

@@ -13,8 +13,18 @@ pub(in super::super) struct Target {
 pub(in super::super) trait Word {
     /// Bytes of a word.
     const BYTES: usize;
+    /// Stored bits of the mantissa.
+    const MANTISSA: u32;
+    /// The words of some bytes.
+    fn words(bytes: &[u8]) -> impl Iterator<Item = u32>;
     /// The number that a word of the base stands for.
     fn widen(word: u32) -> f32;
+    /// The distance between neighbouring numbers at a word.
+    #[inline(always)]
+    fn last_place(word: u32) -> f32 {
+        let exponent = ((Self::widen(word).to_bits() >> 23) & 0xFF).max(24);
+        f32::from_bits((exponent - Self::MANTISSA) << 23)
+    }
     /// The nearest word, ties to even; of finite numbers only.
     fn round(value: f32) -> u32;
     /// The side and the distance to the nearest boundary between two words: bits 8 to 15 of what is cut off.
@@ -29,6 +39,15 @@ pub(in super::super) struct F32;
 
 impl Word for Bf16 {
     const BYTES: usize = 2;
+    const MANTISSA: u32 = 7;
+    #[inline(always)]
+    fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
+        bytes
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .map(|bytes| u32::from(u16::from_le_bytes(*bytes)))
+    }
     #[inline(always)]
     fn widen(word: u32) -> f32 {
         f32::from_bits(word << 16)
@@ -46,6 +65,15 @@ impl Word for Bf16 {
 
 impl Word for F32 {
     const BYTES: usize = 4;
+    const MANTISSA: u32 = 23;
+    #[inline(always)]
+    fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
+        bytes
+            .as_chunks::<4>()
+            .0
+            .iter()
+            .map(|bytes| u32::from_le_bytes(*bytes))
+    }
     #[inline(always)]
     fn widen(word: u32) -> f32 {
         f32::from_bits(word)

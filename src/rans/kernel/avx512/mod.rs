@@ -5,10 +5,11 @@ use std::arch::x86_64::*;
 
 mod decode;
 mod encode;
+mod phases;
 mod scales;
 mod words;
 
-use super::super::phased::{self, CELLS};
+use super::super::phased;
 use super::super::token::TokenMap;
 use super::avx2::gather_four;
 use super::scalar::Codes;
@@ -16,6 +17,7 @@ use super::{CutRun, Relation, narrow};
 
 pub(super) use decode::decode;
 pub(super) use encode::encode;
+pub(super) use phases::phase_contexts;
 pub(super) use scales::{plain_contexts, residuals, scaled_contexts};
 pub(super) use words::classes;
 
@@ -73,12 +75,6 @@ pub(super) fn cut(map: &TokenMap, relation: Relation<'_>, raw: &[u8], out: &mut 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn solo_magnitudes(mantissa: u32, floor: u16, raw: &[u8], out: &mut [u16]) {
     narrow::solo_magnitudes(mantissa, floor, raw, out);
-}
-
-/// [`phased::look_up`] with this instruction set.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-pub(super) fn phase_contexts(map: &[u8; CELLS], hints: &[u8], cells: &mut [u8]) {
-    phased::look_up(map, hints, cells);
 }
 
 /// [`phased::reflect`] with this instruction set.
