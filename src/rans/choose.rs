@@ -1,4 +1,8 @@
 //! Chooses a chunk's contexts: by class alone, or by class, row and column.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "cells are bytes, and rows and columns those of the grid"
+)]
 
 use super::encode::Effort;
 use super::fit::{self, Scales};

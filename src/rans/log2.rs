@@ -1,4 +1,8 @@
 //! Logarithms in fixed point, the same on every machine.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "the table is one longer than the indices"
+)]
 
 /// Bits after the point.
 pub(crate) const FRACTION: u32 = 16;

@@ -5,16 +5,14 @@
 //! row and column scales; [`choose`] and [`model`] turn them into contexts; [`encode`] and [`decode`] put a chunk together.
 //! The format is described in `docs/codecs/rans.md`.
 
-// Bit fields are cut out of wider integers all over this module, and tables are indexed by values that their
-// construction bounds.
+// Bit fields are cut out of wider integers all over this module.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::inline_always,
-    clippy::similar_names,
-    clippy::indexing_slicing
+    clippy::similar_names
 )]
 
 mod bits;

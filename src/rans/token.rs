@@ -2,6 +2,10 @@
 //!
 //! Every element becomes a *code*, an unsigned integer of the element's width with the sign in the lowest bit.
 //! Token `t` stands for the codes `base[t] + (raw << shift)` with `raw` of `raw_bits[t]` bits.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a token is a byte, and tables have an entry for each"
+)]
 
 use crate::dtype::DType;
 
