@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::checkpoint::matrix_rows;
-use crate::codec::delta::Delta;
+use crate::codec::floats::DELTA;
 use crate::codec::select::{Effort, Family};
 use crate::codec::{Codec, CodecId, EncodeOptions};
 use crate::dtype::DType;
@@ -136,7 +136,7 @@ fn is_older(record: &Record, encode: &EncodeOptions) -> bool {
 /// Tells whether an object is a difference for which no factors were looked for, or none were found.
 fn may_have_factors(record: &Record, encode: &EncodeOptions) -> bool {
     let is_tried = encode.family == Family::Auto && encode.effort != Effort::Fast;
-    is_tried && CodecId(record.codec) == Delta.id() && crate::lowrank::takes(record.dtype)
+    is_tried && CodecId(record.codec) == DELTA.id() && crate::lowrank::takes(record.dtype)
 }
 
 /// By object, the rows of each matrix of a stack, where the newest manifests know of one.
