@@ -3,6 +3,7 @@
 //! Models are stored one after another, bases first. Within a model, batches of spans are read and hashed,
 //! looked up, encoded in parallel and written in order, three batches under way at a time.
 
+mod bases;
 mod batch;
 mod load;
 mod model;
@@ -148,6 +149,7 @@ fn run_located(
         monitor,
         model_dir,
         depended,
+        bases: bases::Bases::default(),
         search: pair::Search::default(),
     };
     let models = run.all(jobs, located, &clashes);
@@ -168,6 +170,8 @@ struct Run<'a> {
     model_dir: &'a Path,
     /// Objects that others are encoded against: should one be stored anew, it must not get a base itself.
     depended: HashSet<Hash>,
+    /// Bases that are there.
+    bases: bases::Bases,
     /// What is known of the store's tensors.
     search: pair::Search,
 }

@@ -41,7 +41,7 @@ pub fn ingest(
             return revisions::keep(run, directory, manifest, report);
         }
         check_missing(run, manifest, &listing)?;
-        if is_untouched(run.writer.store(), manifest, &listing) {
+        if is_untouched(run, manifest, &listing) {
             return revisions::keep(run, directory, manifest, report);
         }
     } else if revisions::is_own_version(run, directory) {
@@ -191,12 +191,20 @@ pub fn missing<'m>(manifest: &'m Manifest, listing: &Listing) -> Vec<&'m FileEnt
 }
 
 /// Tells whether nothing has to be read: the files are untouched, and every object is still there.
-fn is_untouched(store: &Store, manifest: &Manifest, listing: &Listing) -> bool {
+fn is_untouched(run: &mut Run<'_>, manifest: &Manifest, listing: &Listing) -> bool {
+    let store = run.writer.store();
     let record = ScanRecord::read(store, &manifest.model);
     let same = record.is_some_and(|record| record.matches(manifest.version, &listing.files));
+    let bases = &mut run.bases;
+    let is_whole = |segment: &Segment| {
+        let object = store.object(&segment.object);
+        object.is_ok_and(|object| {
+            let lacking = bases.lacking(store, &object.frame.head, &|_| false);
+            lacking.is_ok_and(|lacking| lacking.is_none())
+        })
+    };
     let mut segments = manifest.files.iter().flat_map(|file| &file.segments);
-    same && manifest.empty_dirs == listing.empty_dirs
-        && segments.all(|segment| store.object(&segment.object).is_ok())
+    same && manifest.empty_dirs == listing.empty_dirs && segments.all(is_whole)
 }
 
 fn draft(job: &Job, directory: &ModelDir, listing: &Listing, version: u32) -> Manifest {
@@ -407,13 +415,25 @@ impl Session<'_> {
         Ok(planned.collect())
     }
 
-    fn look_up(&mut self, run: &Run<'_>, span: &HashedSpan) -> Result<Lookup> {
+    fn look_up(&mut self, run: &mut Run<'_>, span: &HashedSpan) -> Result<Lookup> {
         let name = &span.digest.name;
-        if self.claimed.contains(name) || run.writer.is_pending(name) {
+        let is_coming = |name: &Hash| self.claimed.contains(name) || run.writer.is_pending(name);
+        if is_coming(name) {
             return Ok(Lookup::Known);
         }
-        match run.writer.store().find(name) {
-            Ok(Some(_)) => Ok(Lookup::Known),
+        let store = run.writer.store();
+        match store.find(name) {
+            Ok(Some(object)) => {
+                let head = &object.frame.head;
+                let Some(base) = run.bases.lacking(store, head, &is_coming)? else {
+                    return Ok(Lookup::Known);
+                };
+                self.report.warnings.push(format!(
+                    "object {name}: its base {base} is damaged or missing; stored anew"
+                ));
+                self.report.damage = true;
+                Ok(Lookup::Again)
+            }
             Ok(None) if run.depended.contains(name) => Ok(Lookup::Again),
             Ok(None) => Ok(Lookup::New),
             Err(error) if error.kind() == ErrorKind::Corrupt => {
