@@ -106,7 +106,7 @@ fn measure(
         base,
     };
     let start = seconds();
-    let fitted = lowrank::fit::fit(isa, effort, shape, &pair).unwrap();
+    let fitted = lowrank::fit::fit(isa, effort, shape, &pair, None).unwrap();
     let fit = seconds() - start;
     sums.fit += fit;
     let columns = fitted.as_ref().map(|fitted| fitted.columns().to_bytes(isa));
@@ -297,12 +297,17 @@ const fn generated(dtype: DType, side: usize, rank: usize, size: f32, change: Ch
     }
 }
 
-const GENERATED: [Generated; 7] = [
+const GENERATED: [Generated; 12] = [
     generated(DType::Bf16, 4096, 16, 5e-5, Change::Merge),
     generated(DType::Bf16, 4096, 16, 1e-5, Change::Merge),
     generated(DType::Bf16, 1024, 16, 5e-5, Change::Merge),
     generated(DType::Bf16, 1024, 64, 5e-5, Change::Merge),
+    generated(DType::Bf16, 1024, 16, 5e-3, Change::Merge),
+    generated(DType::Bf16, 1024, 16, 5e-5, Change::RoundedMerge),
     generated(DType::Bf16, 1024, 16, 5e-3, Change::RoundedMerge),
+    generated(DType::F16, 1024, 16, 5e-5, Change::Merge),
+    generated(DType::F16, 1024, 16, 5e-5, Change::RoundedMerge),
+    generated(DType::F32, 1024, 16, 5e-5, Change::Merge),
     generated(DType::Bf16, 4096, 16, 5e-5, Change::Noise),
     generated(DType::Bf16, 1024, 16, 5e-5, Change::Noise),
 ];

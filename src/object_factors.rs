@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rayon::prelude::*;
 
+use crate::adapter::Part;
 use crate::codec::select::{Effort, Family};
 use crate::codec::{EncodeOptions, Prepared};
 use crate::dtype::DType;
@@ -26,6 +27,8 @@ const MOST_IN_MEMORY: u64 = 8 << 20;
 #[derive(Default)]
 pub struct Preparation {
     factors: OnceLock<Factors>,
+    /// What an adapter says of the object.
+    adapter: Option<Part>,
     base: Mutex<Option<Arc<Copy>>>,
 }
 
@@ -82,6 +85,14 @@ impl Subject {
 }
 
 impl Preparation {
+    /// Nothing yet but what an adapter says of the object.
+    pub fn new(adapter: Option<Part>) -> Self {
+        Self {
+            adapter,
+            ..Self::default()
+        }
+    }
+
     /// Looks for factors, given how the object and its base are read from a place in bytes on.
     ///
     /// `is_read_twice` tells that reading the object is as slow as decoding it, so that it is copied too.
@@ -97,9 +108,12 @@ impl Preparation {
         read_base: &Reading<'_>,
         is_slow: bool,
     ) -> Result<()> {
-        if subject.raw_len > MOST_IN_MEMORY {
+        let shape = subject.shape();
+        let adapter = self.adapter.as_ref().filter(|_| shape.sets() == 1);
+        let start = adapter.and_then(|part| part.read(shape.rows(), shape.row_len));
+        if start.is_none() && subject.raw_len > MOST_IN_MEMORY {
             let glance = Glance::new(subject, read, read_base);
-            match fit::is_promising(Isa::detect(), subject.shape(), &glance) {
+            match fit::is_promising(Isa::detect(), shape, &glance) {
                 Ok(true) => {}
                 Ok(false) => {
                     self.keep(glance.into_copy());
@@ -122,7 +136,7 @@ impl Preparation {
             target: target.as_ref(),
             read,
         };
-        let fitted = fit::fit(Isa::detect(), options.effort, subject.shape(), &pair)?;
+        let fitted = fit::fit(Isa::detect(), options.effort, shape, &pair, start.as_ref())?;
         if let Some(factors) = fitted.and_then(|fitted| Factors::checked(fitted, subject)) {
             // Nobody else prepares the same object.
             let _ = self.factors.set(factors);

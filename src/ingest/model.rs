@@ -1,6 +1,7 @@
 //! Stores one model: what is known is referenced, what is new is encoded, and the manifest comes last.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::batch::{Batch, HashedSpan};
@@ -10,6 +11,8 @@ use super::revisions;
 use super::scan_record::ScanRecord;
 use super::work::{Done, Output, Planned, cut};
 use super::{Job, Run};
+use crate::adapter::Adapter;
+use crate::checkpoint::TensorInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::name::ModelId;
@@ -292,6 +295,7 @@ fn store_files(
         manifest,
         report,
         claimed: HashSet::new(),
+        adapter: Adapter::find(listing),
         known_bytes,
         damaged,
     };
@@ -322,6 +326,8 @@ pub struct Session<'m> {
     report: &'m mut ModelReport,
     /// Objects of this model that are planned, and perhaps not yet written.
     claimed: HashSet<Hash>,
+    /// The adapter beside the weights.
+    adapter: Option<Arc<Adapter>>,
     /// By file, the bytes that were known before.
     known_bytes: Vec<u64>,
     /// Whether a base was met that is damaged.
@@ -411,7 +417,13 @@ impl Session<'_> {
         let bases = self.pair(run, batch, &new)?;
         let new = new.iter().map(|new| new.span).zip(bases);
         let all = new.chain(again.into_iter().map(|span| (span, None)));
-        let planned = all.map(|(span, base)| Planned::new(new_object(span, base), span));
+        let planned = all.map(|(span, base)| {
+            let tensor = span.span.tensor.as_ref();
+            let part = |tensor: &TensorInfo| self.adapter.as_ref()?.part(&tensor.name);
+            let mut object = new_object(span, base);
+            object.preparation = Preparation::new(tensor.and_then(part));
+            Planned::new(object, span)
+        });
         Ok(planned.collect())
     }
 

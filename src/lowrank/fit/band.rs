@@ -1,6 +1,6 @@
 //! A band: some rows of a tensor and its base as numbers.
 
-use super::super::kernel::{Bf16, F32, Word};
+use super::super::kernel::{Bf16, F16, F32, Word};
 use super::dense::{Matrix, View, product};
 use super::loops;
 use crate::dtype::DType;
@@ -35,6 +35,7 @@ impl Units {
     pub(super) fn of(dtype: DType, target: &[u8], base: &[u8], count: usize) -> Self {
         match dtype {
             DType::F32 => Self::of_words::<F32>(target, base, count),
+            DType::F16 => Self::of_words::<F16>(target, base, count),
             _ => Self::of_words::<Bf16>(target, base, count),
         }
     }
@@ -103,6 +104,7 @@ impl Band {
         let (differences, noise) = (&mut self.differences.data, &mut self.noise.data);
         match dtype {
             DType::F32 => loops::fill::<F32>(self.isa, units, target, base, differences, noise),
+            DType::F16 => loops::fill::<F16>(self.isa, units, target, base, differences, noise),
             _ => loops::fill::<Bf16>(self.isa, units, target, base, differences, noise),
         }
     }

@@ -10,6 +10,7 @@ mod dense;
 mod loops;
 mod quantise;
 mod sample;
+mod start;
 mod sweep;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use correlation::correlation;
 use dense::Matrix;
 use quantise::{Ordered, Quantised, order, quantise};
 use sample::{Sample, sample};
+pub use start::Start;
 use sweep::{Factors, Grid, Noise, row_step, seeds, sweep};
 
 use super::factors::{Columns, Fitted, MAX_RANK, MOST_FACTOR_BYTES, Rows, Set};
@@ -173,11 +175,14 @@ fn stages(effort: Effort) -> &'static [Stage] {
 }
 
 /// Looks for factors that make a tensor smaller, given its base; `None` where there are none worth their bytes.
+///
+/// `start` are factors to begin with, of a tensor of one set; where they are of no use it is as without.
 pub fn fit<T: Tensor>(
     isa: Isa,
     effort: Effort,
     shape: Shape,
     tensor: &T,
+    start: Option<&Start>,
 ) -> Result<Option<Fitted>, T::Error> {
     if stages(effort).is_empty() || !is_tried(&shape) {
         return Ok(None);
@@ -187,11 +192,27 @@ pub fn fit<T: Tensor>(
     let mut sets = Vec::new();
     let mut rows = Vec::new();
     let mut ratio = 0.0f64;
+    let mut rounding = None;
     for number in 0..shape.sets() {
         let (grid, bands) = matrix(shape, tensor, number);
         let count = grid.rows;
-        if let Some((found, left)) = fit_matrix(isa, effort, most_rank as usize, &grid, &bands)? {
+        let most_rank = (most_rank as usize)
+            .min(grid.rows / 2)
+            .min(grid.columns / 2)
+            .min(MAX_RANK);
+        let start = start.filter(|start| shape.sets() == 1 && start.rank <= most_rank);
+        let begun = match start {
+            Some(start) => start::fit(isa, effort, start, &grid, &bands)?,
+            None => None,
+        };
+        let found = match begun {
+            Some(found) => Some(found),
+            None => fit_matrix(isa, effort, most_rank, rounding, &grid, &bands)?,
+        };
+        if let Some((found, left)) = found {
             ratio = ratio.max(left);
+            // One program made all of a tensor: it did in other matrices as in the first.
+            rounding = Some(found.rounded);
             rows.push((count, Some(found.clone())));
             sets.push(found.set);
         } else {
@@ -199,7 +220,8 @@ pub fn fit<T: Tensor>(
             sets.push(Set::new(0, 127, columns, &[]));
         }
     }
-    Ok(assemble(shape, sets, &rows, ratio))
+    let rounded = rounding == Some(true);
+    Ok(assemble(shape, sets, rounded, &rows, ratio))
 }
 
 /// The matrix of one set of rows, and how it is read.
@@ -251,6 +273,7 @@ pub fn is_tried(shape: &Shape) -> bool {
 fn assemble(
     shape: Shape,
     sets: Vec<Set>,
+    rounded: bool,
     rows: &[(usize, Option<Quantised>)],
     ratio: f64,
 ) -> Option<Fitted> {
@@ -267,7 +290,7 @@ fn assemble(
         dtype,
         row_len,
         set_rows,
-        rounded: false,
+        rounded,
         sets,
     };
     let stride = columns.stride();
@@ -299,13 +322,10 @@ fn fit_matrix<B: Bands>(
     isa: Isa,
     effort: Effort,
     most_rank: usize,
+    rounding: Option<bool>,
     grid: &Grid,
     bands: &B,
 ) -> Result<Option<Found>, B::Error> {
-    let most_rank = most_rank
-        .min(grid.rows / 2)
-        .min(grid.columns / 2)
-        .min(MAX_RANK);
     if !correlation(isa, grid, bands)?.is_sign(grid) {
         return Ok(None);
     }
@@ -354,7 +374,7 @@ fn fit_matrix<B: Bands>(
                 std::mem::take(&mut is_first),
             )?;
         }
-        if let Some(found) = judge.choose(&order(&factors), &noise)
+        if let Some(found) = judge.choose(&order(&factors), &noise, rounding)
             && best.as_ref().is_none_or(|best| found.1 < best.1)
         {
             best = Some(found);
@@ -460,7 +480,7 @@ impl<'a> Judge<'a> {
     /// Bits an element without a prediction.
     fn without(&mut self) -> f64 {
         self.sample
-            .bits(self.isa, self.grid, None, &mut self.scratch)
+            .bits(self.isa, self.grid, None, false, &mut self.scratch)
     }
 
     /// Bits an element with these factors, not counting them.
@@ -470,6 +490,7 @@ impl<'a> Judge<'a> {
             self.isa,
             self.grid,
             Some((&found.set, &rows)),
+            found.rounded,
             &mut self.scratch,
         )
     }
@@ -485,48 +506,69 @@ impl<'a> Judge<'a> {
         let error = 0.05 * (f64::from(noise.variance) + 1.0 / 12.0);
         let gain = (strength / 6.0 / error).max(1e-30);
         let exponent = 127.0 + (f64::from(noise.units.one) / gain).log2().round();
-        exponent.clamp(1.0, 254.0) as u8
+        let least = ordered.least_exponent(rank, noise.units.one);
+        (exponent.clamp(1.0, 254.0) as u8).max(least)
     }
 
-    /// Chooses rank and precision, or nothing where that is best.
-    fn choose(&mut self, ordered: &Ordered, noise: &Noise) -> Option<Found> {
-        let rank = ordered.strengths.len();
+    /// Chooses rank, precision and rounding, or nothing where that is best; the rounding may be known.
+    fn choose(
+        &mut self,
+        ordered: &Ordered,
+        noise: &Noise,
+        rounding: Option<bool>,
+    ) -> Option<Found> {
         let unit = noise.units.one;
         let mut best: Option<(f64, Quantised)> = None;
-        let mut attempt = |judge: &mut Self, rank: usize, exponent: u8| {
-            let found = quantise(ordered, rank, exponent, unit);
-            let total = judge.total(&found);
-            let is_better = best.as_ref().is_none_or(|(least, _)| total < *least);
-            if is_better {
-                best = Some((total, found));
-            }
-            is_better
-        };
-        for rank in RANKS.into_iter().filter(|&r| r <= rank) {
+        let may_round = self.grid.dtype != DType::F32;
+        let rounded = may_round && rounding == Some(true);
+        let most = ordered.strengths.len();
+        for rank in RANKS.into_iter().filter(|&r| r < most).chain([most]) {
             let exponent = Self::exponent(ordered, rank, noise);
-            attempt(self, rank, exponent);
+            let found = quantise(ordered, rank, exponent, unit);
+            self.attempt(Quantised { rounded, ..found }, &mut best);
         }
-        let (rank, start) = best
-            .as_ref()
-            .map(|(_, found)| (found.set.rank, found.set.exponent))?;
-        for direction in [-1i8, 1] {
-            let mut exponent = start;
-            loop {
-                exponent = exponent.saturating_add_signed(direction).clamp(1, 254);
-                let found = quantise(ordered, rank, exponent, unit);
-                let total = self.total(&found);
-                if best.as_ref().is_some_and(|(least, _)| total >= *least)
-                    || exponent == 1
-                    || exponent == 254
-                {
-                    break;
-                }
-                best = Some((total, found));
+        self.refine(ordered, unit, &mut best);
+        if may_round && rounding.is_none() {
+            let found = best.as_ref().map(|(_, found)| found.clone())?;
+            let rounded = Quantised {
+                rounded: true,
+                ..found
+            };
+            if self.attempt(rounded, &mut best) {
+                self.refine(ordered, unit, &mut best);
             }
         }
         let before = self.without() * (self.grid.rows * self.grid.columns) as f64;
         best.map(|(total, found)| (found, total / before))
             .filter(|(_, left)| *left < LEAST_GAIN)
+    }
+
+    /// Keeps factors if they are better than the best ones.
+    fn attempt(&mut self, found: Quantised, best: &mut Option<(f64, Quantised)>) -> bool {
+        let total = self.total(&found);
+        let is_better = best.as_ref().is_none_or(|(least, _)| total < *least);
+        if is_better {
+            *best = Some((total, found));
+        }
+        is_better
+    }
+
+    /// Goes on to coarser or finer factors for as long as that is better.
+    fn refine(&mut self, ordered: &Ordered, unit: f32, best: &mut Option<(f64, Quantised)>) {
+        for direction in [-1i8, 1] {
+            while let Some((_, found)) = best.as_ref() {
+                let (rank, rounded) = (found.set.rank, found.rounded);
+                let exponent = found.set.exponent.saturating_add_signed(direction);
+                let least = ordered.least_exponent(rank, unit);
+                if !(least..=254).contains(&exponent) {
+                    break;
+                }
+                let next = quantise(ordered, rank, exponent, unit);
+                if !self.attempt(Quantised { rounded, ..next }, best) {
+                    break;
+                }
+            }
+        }
     }
 }
 
