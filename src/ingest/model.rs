@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::batch::{Batch, HashedSpan};
-use super::load::Loader;
+use super::load::{Batches, Loader};
 use super::pair::{New, Pairs};
 use super::revisions;
 use super::scan_record::ScanRecord;
@@ -329,43 +329,43 @@ pub struct Session<'m> {
 }
 
 impl Session<'_> {
-    /// While the pool encodes one piece of work, this thread writes the one before and reads the next.
+    /// While the pool encodes one piece of work, this thread writes the one before, and another reads ahead.
     fn stream(&mut self, run: &mut Run<'_>, listing: &Listing, output: &mut Output) -> Result<()> {
         let pool = run.pool.clone();
-        let mut loader = Loader::new(&pool, &listing.files);
-        let mut spare = Vec::new();
-        let mut current = loader.next(Vec::new())?;
+        let loader = Loader::new(&pool, &listing.files);
+        std::thread::scope(|scope| {
+            let (loading, batches) = loader.spawn(scope);
+            let done = self.work_off(run, batches, output);
+            self.report.warnings.append(&mut join(loading));
+            done
+        })
+    }
+
+    fn work_off(
+        &mut self,
+        run: &mut Run<'_>,
+        mut batches: Batches,
+        output: &mut Output,
+    ) -> Result<()> {
         let mut done: Option<Done> = None;
-        while let Some(batch) = current.take() {
-            let mut works = cut(self.plan(run, &batch)?, run.options.threads)
-                .into_iter()
-                .peekable();
-            if works.peek().is_none() {
-                current = loader.next(std::mem::take(&mut spare))?;
-            }
-            while let Some(work) = works.next() {
-                let last = works.peek().is_none();
+        while let Some(batch) = batches.next()? {
+            for work in cut(self.plan(run, &batch)?, run.options.threads) {
                 let (reader, encode, damaged) = (&run.reader, &run.options.encode, &self.damaged);
-                let writer = &mut run.writer;
-                let encoded = std::thread::scope(|scope| {
-                    let worker = scope
-                        .spawn(|| pool.install(|| work.encode(&batch, reader, encode, damaged)));
+                let (pool, writer) = (&run.pool, &mut run.writer);
+                done = Some(std::thread::scope(|scope| {
+                    let encode = || work.encode(&batch, reader, encode, damaged);
+                    let worker = scope.spawn(|| pool.install(encode));
                     if let Some(done) = done.take() {
                         run.monitor.advance(output.write(writer, done)?);
                     }
-                    if last {
-                        current = loader.next(std::mem::take(&mut spare))?;
-                    }
                     join(worker)
-                })?;
-                done = Some(encoded);
+                })?);
             }
-            spare = batch.arena;
+            batches.give_back(batch.arena);
         }
         if let Some(done) = done.take() {
             run.monitor.advance(output.write(&mut run.writer, done)?);
         }
-        self.report.warnings.append(&mut loader.warnings);
         Ok(())
     }
 

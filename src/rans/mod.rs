@@ -1,4 +1,4 @@
-//! Context-modelled entropy coding of float chunks: differences to a base, and words alone.
+//! Context-modelled entropy coding of chunks of floats and bytes: differences to a base, and words alone.
 //!
 //! The pieces, from the bits up: [`bits`] and [`log2`]; [`token`] maps elements of any float dtype to a small
 //! alphabet and raw bits; [`table`] holds frequencies; [`kernel`] runs the interleaved coder; [`fit`] estimates

@@ -5,6 +5,7 @@
 //! from one instruction set to another; what is stored are the integers that come out, so that costs at most bytes.
 
 mod band;
+mod correlation;
 mod dense;
 mod loops;
 mod quantise;
@@ -14,6 +15,7 @@ mod sweep;
 use std::sync::Arc;
 
 use band::{Band, Units};
+use correlation::correlation;
 use dense::Matrix;
 use quantise::{Ordered, Quantised, order, quantise};
 use sample::{Sample, sample};
@@ -93,6 +95,16 @@ struct Look {
     rank: usize,
 }
 
+impl Look {
+    /// Tells whether the sample is a small part.
+    fn is_short(&self) -> bool {
+        self.part > 4
+    }
+}
+
+/// Elements of a matrix that is looked at twice; of a smaller one the first sample is a good part.
+const LEAST_ELEMENTS_AGAIN: usize = 1 << 20;
+
 /// The looks that are taken at an effort, as long as each says perhaps.
 fn looks(effort: Effort) -> &'static [Look] {
     const LOOKS: [Look; 3] = [
@@ -116,6 +128,9 @@ enum Verdict {
     /// They save nothing.
     No,
 }
+
+/// Elements that units are taken from.
+const SAMPLED: usize = 1 << 15;
 
 /// Sweeps over a sample.
 const SAMPLE_SWEEPS: usize = 3;
@@ -173,19 +188,8 @@ pub fn fit<T: Tensor>(
     let mut rows = Vec::new();
     let mut ratio = 0.0f64;
     for number in 0..shape.sets() {
-        let first = number * shape.set_rows;
-        let count = (shape.rows() - first).min(shape.set_rows) as usize;
-        let bands = Matrices {
-            tensor,
-            dtype: shape.dtype,
-            first_element: first * shape.row_len,
-            columns,
-        };
-        let grid = Grid {
-            dtype: shape.dtype,
-            rows: count,
-            columns,
-        };
+        let (grid, bands) = matrix(shape, tensor, number);
+        let count = grid.rows;
         if let Some((found, left)) = fit_matrix(isa, effort, most_rank as usize, &grid, &bands)? {
             ratio = ratio.max(left);
             rows.push((count, Some(found.clone())));
@@ -196,6 +200,42 @@ pub fn fit<T: Tensor>(
         }
     }
     Ok(assemble(shape, sets, &rows, ratio))
+}
+
+/// The matrix of one set of rows, and how it is read.
+fn matrix<T>(shape: Shape, tensor: &T, set: u64) -> (Grid, Matrices<'_, T>) {
+    let first = set * shape.set_rows;
+    let columns = usize::try_from(shape.row_len).unwrap_or(0);
+    let bands = Matrices {
+        tensor,
+        dtype: shape.dtype,
+        first_element: first * shape.row_len,
+        columns,
+    };
+    let grid = Grid {
+        dtype: shape.dtype,
+        rows: (shape.rows() - first).min(shape.set_rows) as usize,
+        columns,
+    };
+    (grid, bands)
+}
+
+/// Sets of rows that [`is_promising`] looks at.
+const SETS_LOOKED_AT: u64 = 4;
+
+/// Tells from a few rows whether [`fit`] is worth calling; what is read lies in few places.
+pub fn is_promising<T: Tensor>(isa: Isa, shape: Shape, tensor: &T) -> Result<bool, T::Error> {
+    if !is_tried(&shape) {
+        return Ok(false);
+    }
+    let count = shape.sets().min(SETS_LOOKED_AT);
+    for number in 0..count {
+        let (grid, bands) = matrix(shape, tensor, number * shape.sets() / count);
+        if correlation(isa, &grid, &bands)?.is_sign(&grid) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Tells whether a tensor has a type and a shape for which factors are looked for.
@@ -266,13 +306,19 @@ fn fit_matrix<B: Bands>(
         .min(grid.rows / 2)
         .min(grid.columns / 2)
         .min(MAX_RANK);
-    let mut looks = looks(effort).iter();
+    if !correlation(isa, grid, bands)?.is_sign(grid) {
+        return Ok(None);
+    }
+    let is_large = effort == Effort::Max || grid.rows * grid.columns >= LEAST_ELEMENTS_AGAIN;
+    let mut looks = looks(effort)
+        .iter()
+        .filter(|look| is_large || look.is_short());
     let (sample, learnt) = loop {
         let Some(look) = looks.next() else {
             return Ok(None);
         };
         let sample = sample(grid, bands, look.part)?;
-        let units = Units::of(grid.dtype, &sample.target, &sample.base);
+        let units = Units::of(grid.dtype, &sample.target, &sample.base, SAMPLED);
         let (taught, held) = sample.halves();
         let learnt = learn(grid, units, most_rank.min(look.rank), &taught);
         match judge(isa, grid, &learnt, &held, units) {
