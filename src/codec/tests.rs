@@ -250,6 +250,7 @@ fn chooses_what_pays() {
 }
 
 #[test]
+#[allow(clippy::cast_precision_loss, reason = "short lengths")]
 fn bytes_of_few_values_are_coded_at_their_entropy() {
     let random = noise(300_000, 21);
     let one_in = |n: u8| {
