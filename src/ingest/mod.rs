@@ -6,8 +6,9 @@
 mod batch;
 mod load;
 mod model;
+pub mod order;
 mod pair;
-mod scan_record;
+pub(crate) mod scan_record;
 mod work;
 
 use std::collections::{HashMap, HashSet};
