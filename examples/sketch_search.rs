@@ -8,10 +8,11 @@
 //! `zipllm` reads them with.
 #![allow(
     clippy::print_stdout,
+    clippy::indexing_slicing,
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a program that prints figures"
+    reason = "a program that prints figures, and looks into tables of its own"
 )]
 
 mod support;

@@ -29,7 +29,7 @@ impl Sampled {
 
     /// Estimated bytes alone.
     pub fn alone(&self) -> u64 {
-        self.bytes(self.solo(), self.sketch.elements)
+        bytes(self.solo(), self.sketch.elements)
     }
 
     /// Estimated bytes as a difference to `base` of `covered` elements, the others alone; `sketch` is that of the tensor with
@@ -44,7 +44,7 @@ impl Sampled {
         };
         let bits = bits.min(self.solo());
         let rest = self.sketch.elements.saturating_sub(covered);
-        Some(self.bytes(bits, covered) + self.bytes(self.solo(), rest))
+        Some(bytes(bits, covered) + bytes(self.solo(), rest))
     }
 
     /// Estimated bits an element alone, in 1/256.
@@ -56,11 +56,12 @@ impl Sampled {
     fn width(&self) -> u32 {
         u32::try_from(self.sketch.dtype.size()).unwrap_or(1) * 8 * SCALE
     }
+}
 
-    fn bytes(&self, bits: u32, elements: u64) -> u64 {
-        let total = u128::from(bits) * u128::from(elements);
-        u64::try_from(total / u128::from(8 * SCALE)).unwrap_or(u64::MAX)
-    }
+/// The bytes of elements of so many bits each, in 1/256.
+fn bytes(bits: u32, elements: u64) -> u64 {
+    let total = u128::from(bits) * u128::from(elements);
+    u64::try_from(total / u128::from(8 * SCALE)).unwrap_or(u64::MAX)
 }
 
 /// Bits of mantissa that a type has more than BF16, or less.
