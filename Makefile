@@ -8,7 +8,7 @@ WORK ?= target/whole_job
 CODEC ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test rust-test python-test test-full lint deny bench measure compare
+.PHONY: help build demo test rust-test python-test test-full lint deny bench measure families search compare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,16 @@ bench: ## run the benchmarks of kernels and codecs
 
 measure: build ## time the whole job on the models in MODELS=DIR, against cp and zstd
 	./target/release/examples/whole_job --models-dir $(MODELS) --work-dir $(WORK) --codec $(CODEC) --out target/whole_job.json
+
+# BASE is the directory of the base within MODELS; FINE_TUNE that of the fine-tune which is renamed, cut and resized.
+BASE ?=
+FINE_TUNE ?=
+families: build ## measure how well bases are found on the models in MODELS=DIR with their BASE=NAME
+	./target/release/examples/family_benchmark --models-dir $(MODELS) --base $(BASE) \
+		$(if $(FINE_TUNE),--fine-tune $(FINE_TUNE)) --work-dir target/families --out docs/results/families.json
+
+search: build ## measure the search for bases among 100,000 simulated tensors
+	./target/release/examples/sketch_search --dir target/search --family 25 --out docs/results/search.json
 
 # The family of MODELS=DIR (one directory a model) or CONFIG=FILE (a zipllm config.json), if one is given, then the
 # generated one; LABEL is the former's name in table and figure. Each replaces its earlier results.

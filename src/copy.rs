@@ -19,6 +19,7 @@ use crate::object_reader::{ObjectReader, OpenObject};
 use crate::object_writer::{Digest, NewObject};
 use crate::report::Monitor;
 use crate::restore::{ModelVersion, find_manifest};
+use crate::sketch::Sketch;
 use crate::store::manifest::Manifest;
 use crate::store::object::{Head, MAX_DEPTH};
 use crate::store::{ObjectFile, Store, StoreWriter};
@@ -93,6 +94,7 @@ pub fn run(
         monitor,
         depended,
         depths: HashMap::new(),
+        sketches: sketches(source)?,
         report: CopyReport::default(),
     };
     for manifest in manifests {
@@ -131,7 +133,15 @@ struct Copy<'a> {
     depended: HashSet<Hash>,
     /// Depths in the other store of the objects that are known to be there.
     depths: HashMap<Hash, u8>,
+    /// Sketches of objects that were not copied yet.
+    sketches: HashMap<Hash, Sketch>,
     report: CopyReport,
+}
+
+/// The sketches of a store by object; what is lost of them the other store's `optimize` makes anew.
+fn sketches(store: &Store) -> Result<HashMap<Hash, Sketch>> {
+    let all = store.sketches()?.all.into_iter();
+    Ok(all.map(|sketch| (sketch.name, sketch)).collect())
 }
 
 /// Tells whether all bases of an object are there.
@@ -256,6 +266,9 @@ impl Copy<'_> {
         } else {
             self.without_base(target, &object)?
         };
+        if let Some(sketch) = self.sketches.remove(name) {
+            target.add_sketch(sketch);
+        }
         self.report.objects += 1;
         self.report.raw_bytes += object.file.frame.head.raw_len;
         self.report.stored_bytes += stored;

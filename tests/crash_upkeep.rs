@@ -1,5 +1,5 @@
-//! Power cuts and failing disks (T1, T2) while models are removed, renamed and collected: what was not to go stays,
-//! and doing it again completes it.
+//! Power cuts and failing disks (T1, T2) while models are removed, renamed, collected and given better bases:
+//! what was not to go stays, and doing it again completes it.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -14,19 +14,23 @@ mod random;
 #[path = "common/small.rs"]
 mod small;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use disk::{Fault, MemDisk};
 use random::Random;
-use small::{Family, compare};
+use small::{Family, Files, Tensor, compare, job};
+use zipllm::codec::EncodeOptions;
 use zipllm::error::Error;
+use zipllm::report::NoMonitor;
 use zipllm::store::StoreWriter;
-use zipllm::{gc, remove, rename};
+use zipllm::{gc, optimize, remove, rename};
 
 /// One thing to do to a store, and the models that come through it, by the names that they may have meanwhile.
 struct Upkeep {
     name: &'static str,
+    family: fn() -> Family,
     before: &'static [&'static str],
     verb: fn(StoreWriter) -> zipllm::Result<()>,
     /// What may have become of each model of the family: its names, and whether it may be gone.
@@ -53,9 +57,68 @@ fn rename_middle(writer: StoreWriter) -> zipllm::Result<()> {
     rename::run(writer, &from, &to, 1).map(drop)
 }
 
-const ALL: [Upkeep; 3] = [
+fn optimize_all(writer: StoreWriter) -> zipllm::Result<()> {
+    let options = optimize::Options {
+        threads: 1,
+        encode: EncodeOptions::default(),
+        dry_run: false,
+    };
+    let report = optimize::run(writer, options, &NoMonitor)?;
+    // An object that could not be read is left as it is, and told.
+    match report.errors.first() {
+        None => Ok(()),
+        Some(error) => Err(Error::input("an object", error)),
+    }
+}
+
+/// A base that comes after its fine-tunes, its tensor as short as those with a sketch may be.
+fn late_base() -> Family {
+    let mut random = Random::new(5);
+    let base = small::weights(&mut random, 32 << 10);
+    let mut models = BTreeMap::new();
+    for name in LATE {
+        let data = match name {
+            "a/base" => base.clone(),
+            _ => moved(&mut random, &base),
+        };
+        let file = small::safetensors(&[Tensor("w", "BF16", data)]);
+        let files = [("model.safetensors".to_owned(), (file, false))];
+        models.insert(name.to_owned(), Files::from(files));
+    }
+    Family::of(models, LATE.iter().map(|name| job(name, None)).collect())
+}
+
+const LATE: [&str; 4] = ["x/first", "x/second", "x/third", "a/base"];
+
+/// Each number a few representable ones away.
+fn moved(random: &mut Random, weights: &[u8]) -> Vec<u8> {
+    let words = weights.as_chunks::<2>().0.iter();
+    let word = |word: &[u8; 2]| {
+        let by = u16::try_from(random.below(16)).unwrap();
+        u16::from_le_bytes(*word)
+            .wrapping_add(by)
+            .wrapping_sub(8)
+            .to_le_bytes()
+    };
+    words.flat_map(word).collect()
+}
+
+const ALL: [Upkeep; 4] = [
+    Upkeep {
+        name: "optimize",
+        family: late_base,
+        before: &[],
+        verb: optimize_all,
+        fates: &[
+            ("x/first", &["x/first"], false),
+            ("x/second", &["x/second"], false),
+            ("x/third", &["x/third"], false),
+            ("a/base", &["a/base"], false),
+        ],
+    },
     Upkeep {
         name: "remove",
+        family: Family::new,
         before: &[],
         verb: remove_first,
         fates: &[
@@ -67,12 +130,14 @@ const ALL: [Upkeep; 3] = [
     },
     Upkeep {
         name: "gc",
+        family: Family::new,
         before: &["org/base", "lone", "org/tuned"],
         verb: collect,
         fates: &[("org/tuned_again", &["org/tuned_again"], false)],
     },
     Upkeep {
         name: "rename",
+        family: Family::new,
         before: &[],
         verb: rename_middle,
         fates: &[
@@ -138,8 +203,8 @@ fn writer(family: &Family, disk: &MemDisk) -> zipllm::Result<StoreWriter> {
 fn no_power_cut_takes_more_than_was_to_go() {
     let count: usize =
         std::env::var("ZIPLLM_CRASH_IMAGES").map_or(5, |count| count.parse().unwrap());
-    let family = Family::new();
     for upkeep in &ALL {
+        let family = (upkeep.family)();
         let disk = upkeep.start(&family);
         disk.keep_history();
         upkeep.run(&family, &disk).unwrap();
@@ -176,8 +241,8 @@ fn no_power_cut_takes_more_than_was_to_go() {
 fn no_failing_disk_takes_more_than_was_to_go() {
     const EIO: i32 = 5;
     const ENOSPC: i32 = 28;
-    let family = Family::new();
     for upkeep in &ALL {
+        let family = (upkeep.family)();
         let start = upkeep.start(&family);
         for (forever, errno) in [(false, EIO), (true, EIO), (true, ENOSPC)] {
             let mut faults = 0;

@@ -359,6 +359,36 @@ fn damaged_sketches_are_reported_dropped_and_made_anew() {
 }
 
 #[test]
+fn a_copy_has_its_sketches() {
+    let (batch, _, _) = second(&layers(7, &ALL, "h"));
+    let other = batch.path("other");
+    let other = other.to_str().unwrap();
+    verb(&batch, "copy", &["b/second", "--to-store", other]).expect(0);
+    let log = |store: &str| fs::read(batch.path(store).join("sketches/sketches.log")).unwrap();
+    assert_eq!(log("other").len(), log("store").len());
+    let args = ["optimize", "--store", other, "--json"];
+    let report = Run::of(Command::new(batch::ZIPLLM).args(args))
+        .expect(0)
+        .json();
+    assert_eq!(
+        (&report["sketches_made"], &report["changed"]),
+        (&json!(0), &json!(0))
+    );
+}
+
+#[test]
+fn a_base_that_only_a_card_names_goes_first() {
+    let batch = unhinted(&["b/second", "a/base"]);
+    write(&batch, "a/base", &layers(0, &ALL, "h"));
+    write(&batch, "b/second", &layers(7, &ALL, "h"));
+    batch.file("b/second/README.md", "---\nbase_model: a/base\n---\n");
+    let report = store(&batch);
+    assert_eq!(report["models"][0]["model"], "a/base");
+    assert_eq!(about(&report, "b/second")["bases"][0]["why"], "hint");
+    assert_whole(&batch);
+}
+
+#[test]
 fn an_older_sketch_is_made_anew_and_a_store_that_is_not_there_is_not_made() {
     let batch = unhinted(&["a/base"]);
     verb(&batch, "optimize", &[])

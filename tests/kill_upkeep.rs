@@ -1,4 +1,4 @@
-//! kill -9 (T3) at random moments of remove, gc, rename, copy and repair: what was to stay stays, nothing is damaged, and
+//! kill -9 (T3) at random moments of remove, gc, rename, copy, repair and optimize: what was to stay stays, nothing is damaged, and
 //! doing it again completes it. `ZIPLLM_KILLS=1000` makes a soak of it.
 #![allow(
     clippy::unwrap_used,
@@ -245,5 +245,102 @@ fn no_kill_takes_more_than_was_to_go() {
         done += 1;
     }
     println!("{hits} kills of {done}, 0 models lost");
+    assert!(hits > kills / 3, "{hits} kills hit");
+}
+
+/// A family whose base comes after its fine-tunes, which `optimize` turns round.
+fn late_base() -> Batch {
+    let ids = ["x/first", "x/second", "x/third", "a/base"];
+    let batch = Batch::in_memory(&ids);
+    let bases: Vec<_> = (0..6).map(|seed| weights(seed, 32 << 10)).collect();
+    for (round, id) in (1..).zip(ids) {
+        let moved = |(at, base): (usize, &Vec<u8>)| match id {
+            "a/base" => base.clone(),
+            _ => moved(base, 10 * round + at as u64),
+        };
+        let values: Vec<_> = bases.iter().enumerate().map(moved).collect();
+        let names: Vec<_> = (0..values.len()).map(|at| format!("t{at}")).collect();
+        let tensors: Vec<_> = names
+            .iter()
+            .zip(&values)
+            .map(|(name, bytes)| (name.as_str(), "BF16", &[512, 64][..], bytes.as_slice()))
+            .collect();
+        batch.file(&format!("{id}/model.safetensors"), safetensors(&tensors));
+    }
+    batch.bases(&json!({}));
+    batch.zipllm(&[]).expect(0);
+    batch
+}
+
+/// Each number a few representable ones away.
+fn moved(base: &[u8], seed: u64) -> Vec<u8> {
+    let changes = noise(seed, base.len() / 2);
+    let pairs = base.chunks_exact(2).zip(changes);
+    pairs
+        .flat_map(|(pair, change)| {
+            let word = u16::from_le_bytes([pair[0], pair[1]]);
+            let by = u16::from(change & 15);
+            word.wrapping_add(by).wrapping_sub(8).to_le_bytes()
+        })
+        .collect()
+}
+
+fn object_bytes(batch: &Batch) -> u64 {
+    batch.report("stats", &[])["stored_bytes"].as_u64().unwrap()
+}
+
+#[test]
+fn no_kill_of_optimize_loses_anything_or_keeps_it_from_its_end() {
+    let kills = number("ZIPLLM_KILLS", 8);
+    let batch = late_base();
+    let list = fs::read_to_string(batch.path("list.txt")).unwrap();
+    let ids = batch::ids(&list);
+    let originals: Vec<_> = ids
+        .iter()
+        .map(|id| tree(&batch.path("models").join(id)))
+        .collect();
+    let full = batch.path("full");
+    copy_tree(&batch.path("store"), &full);
+    let reset = || {
+        fs::remove_dir_all(batch.path("store")).unwrap();
+        copy_tree(&full, &batch.path("store"));
+    };
+    let begun = Instant::now();
+    let report = batch.report("optimize", &[]);
+    let whole = u64::try_from(begun.elapsed().as_micros()).unwrap();
+    assert!(report["changed"].as_u64().unwrap() >= 6, "{report}");
+    let best = object_bytes(&batch);
+    let mut moments = noise(
+        number("ZIPLLM_SEED", 2),
+        8 * usize::try_from(kills).unwrap(),
+    )
+    .into_iter();
+    let mut hits = 0;
+    for _ in 0..kills {
+        reset();
+        let random = moments
+            .by_ref()
+            .take(8)
+            .fold(0, |sum, byte| sum << 8 | u64::from(byte));
+        let mut command = Command::new(ZIPLLM);
+        command.arg("optimize").arg(batch.path("config.json"));
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(random % whole));
+        child.kill().unwrap();
+        hits += u64::from(child.wait().unwrap().code().is_none());
+        batch.check().expect(0);
+        for (id, original) in ids.iter().zip(&originals) {
+            batch.assert_restores(id, original);
+        }
+        batch.verb("optimize", &[]).expect(0);
+        batch.assert_clean();
+        let after = object_bytes(&batch);
+        assert!(after * 100 <= best * 101, "{after} of {best}");
+        for (id, original) in ids.iter().zip(&originals) {
+            batch.assert_restores(id, original);
+        }
+    }
+    println!("{hits} kills of {kills}, 0 models lost");
     assert!(hits > kills / 3, "{hits} kills hit");
 }

@@ -7,7 +7,7 @@
 pub mod family;
 pub mod measure;
 pub mod programs;
-mod random;
+pub mod random;
 mod safetensors_file;
 pub mod tree;
 pub mod weights;

@@ -61,6 +61,8 @@ pub enum ZipllmCommand {
     Recode(RecodeArgs),
     /// Finds better bases for what is stored, and encodes anew what gains; can be stopped and run again
     Optimize(super::commands::optimize::OptimizeArgs),
+    /// Says what the listed models would take, and which bases they would get, without writing anything
+    Estimate(super::commands::estimate::EstimateArgs),
     /// Shows the families: which models are kept as differences to which
     Family(super::commands::family::FamilyArgs),
     /// Fetches the listed models that are not there from the Hugging Face Hub

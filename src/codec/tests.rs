@@ -250,7 +250,6 @@ fn chooses_what_pays() {
 }
 
 #[test]
-#[allow(clippy::cast_precision_loss, reason = "short lengths")]
 fn bytes_of_few_values_are_coded_at_their_entropy() {
     let random = noise(300_000, 21);
     let one_in = |n: u8| {
@@ -277,7 +276,10 @@ fn bytes_of_few_values_are_coded_at_their_entropy() {
     ] {
         let (id, payload) = round_trip(&view(dtype, None), &raw, &mut ws);
         let per_mille = payload.len() * 1000 / raw.len();
-        assert!(id == codec && per_mille <= most, "{dtype} {id:?} {per_mille}");
+        assert!(
+            id == codec && per_mille <= most,
+            "{dtype} {id:?} {per_mille}"
+        );
     }
 }
 

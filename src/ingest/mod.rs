@@ -7,9 +7,10 @@ mod bases;
 mod batch;
 mod load;
 mod model;
+pub mod order;
 mod pair;
 mod revisions;
-mod scan_record;
+pub(crate) mod scan_record;
 mod work;
 
 use std::collections::{HashMap, HashSet};

@@ -256,25 +256,9 @@ fn base_tensors(store: &Store, job: &Job, report: &mut ModelReport) -> Result<Op
 
 /// The tensors of the models that the model's card and config name, where they are in the store.
 fn own_hints(run: &Run<'_>, job: &Job, listing: &Listing) -> Vec<(ModelId, BaseTensors)> {
-    let text = |path: &str| {
-        let file = listing
-            .files
-            .iter()
-            .find(|file| file.path.as_str() == path)?;
-        let length = usize::try_from(file.size.min(card::MAX_BYTES)).ok()?;
-        let mut bytes = vec![0; length];
-        // A file that cannot be read is an error when its turn comes.
-        file.open()
-            .and_then(|open| open.read_exact_at(0, &mut bytes))
-            .ok()?;
-        Some(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let mut models: Vec<ModelId> =
-        text("README.md").map_or_else(Vec::new, |card| card::of_card(&card));
-    models.extend(text("config.json").and_then(|config| card::of_config(&config)));
+    let mut models = card::of_listing(listing);
     let named = |id: &ModelId| *id == job.model || Some(id) == job.base.as_ref();
     models.retain(|id| !named(id));
-    models.dedup();
     let store = run.writer.store();
     let tensors = |id: ModelId| owners::tensors(store, &id).map(|tensors| (id, tensors));
     models.into_iter().filter_map(tensors).collect()

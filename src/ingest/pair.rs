@@ -14,6 +14,7 @@ use crate::name::{ModelId, RelPath};
 use crate::object_reader::{ObjectReader, OpenObject};
 use crate::object_writer::Base;
 use crate::pairing::choose::{Chooser, Chosen};
+use crate::pairing::shares::{Based, shares};
 use crate::pairing::{BaseTensors, Catalog, Owners, Why, owners, resolve};
 use crate::sketch::Sketch;
 use crate::store::manifest::{BaseShare, Manifest, Tensor};
@@ -186,74 +187,9 @@ impl Pairs {
         }
         let owners = &search.load(store)?.owners;
         let hints: Vec<_> = self.hints.into_iter().map(|(id, _)| id).collect();
-        Ok(shares(store, owners, &hints, &manifest.model, &based))
+        let tensors = |id: &ModelId| owners::tensors(store, id);
+        Ok(shares(&tensors, owners, &hints, &manifest.model, &based))
     }
-}
-
-/// A tensor that is stored as a difference.
-struct Based<'a> {
-    tensor: &'a Tensor,
-    bytes: u64,
-    base: Hash,
-}
-
-/// Attributes bases to the models that hold them: of several to a hint, then to the one that could serve for most bytes.
-fn shares(
-    store: &Store,
-    owners: &Owners,
-    hints: &[ModelId],
-    own: &ModelId,
-    based: &[Based<'_>],
-) -> Vec<BaseShare> {
-    let mut totals: HashMap<&ModelId, u64> = HashMap::new();
-    for one in based {
-        for model in owners.of(&one.base).filter(|model| *model != own) {
-            *totals.entry(model).or_default() += one.bytes;
-        }
-    }
-    let mut tensors: BTreeMap<&ModelId, Option<BaseTensors>> = BTreeMap::new();
-    let mut shares: BTreeMap<(Option<&ModelId>, Why), (u64, u64)> = BTreeMap::new();
-    for one in based {
-        let rank = |model: &&ModelId| {
-            let total = totals.get(*model).copied().unwrap_or(0);
-            (
-                hints.contains(model),
-                total,
-                std::cmp::Reverse((*model).clone()),
-            )
-        };
-        let others = owners.of(&one.base).filter(|model| *model != own);
-        let model = others.max_by_key(rank);
-        let why = match model {
-            Some(model) if hints.contains(model) => Why::Hint,
-            Some(model) if names_it(store, &mut tensors, model, one) => Why::Name,
-            _ => Why::Content,
-        };
-        let share = shares.entry((model, why)).or_default();
-        *share = (share.0 + 1, share.1 + one.bytes);
-    }
-    let share = |((model, why), (tensors, bytes)): ((Option<&ModelId>, _), _)| BaseShare {
-        model: model.cloned(),
-        why,
-        tensors,
-        bytes,
-    };
-    let mut shares: Vec<_> = shares.into_iter().map(share).collect();
-    shares.sort_by_key(|share| std::cmp::Reverse(share.bytes));
-    shares
-}
-
-/// Tells whether a model calls a tensor's base by the tensor's name; manifests that were read are kept.
-fn names_it<'a>(
-    store: &Store,
-    tensors: &mut BTreeMap<&'a ModelId, Option<BaseTensors>>,
-    model: &'a ModelId,
-    one: &Based<'_>,
-) -> bool {
-    let tensors = tensors.entry(model);
-    let tensors = tensors.or_insert_with(|| owners::tensors(store, model));
-    let mut named = tensors.iter().flat_map(|tensors| tensors.named(one.tensor));
-    named.any(|object| object == one.base)
 }
 
 impl Session<'_> {

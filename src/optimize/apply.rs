@@ -121,13 +121,12 @@ impl Run<'_> {
     /// A depth must not grow that others depend on: what depends on a root that loses its place, and was to stay there,
     /// goes to the new root, too; if it is not near to that, the old root keeps its place.
     fn keep_roots(&self, planned: &mut BTreeMap<Hash, Option<Hash>>) {
-        let dependents = self.dependents();
         let moved = planned
             .iter()
             .filter_map(|(name, base)| Some((*name, (*base)?)))
             .filter(|(name, _)| self.depth(name) == 0);
         for (name, base) in moved.collect::<Vec<_>>() {
-            let others = dependents.get(&name).into_iter().flatten();
+            let others = self.dependents.of(&name);
             let stays = |other: &&Hash| planned.get(*other).is_none_or(|base| *base == Some(name));
             let staying: Vec<_> = others.filter(stays).copied().collect();
             if staying.iter().all(|other| self.is_near(other, &base)) {
@@ -144,18 +143,6 @@ impl Run<'_> {
             .zip(base)
             .and_then(|(target, base)| self.catalog.gain(&target.sketch, &base.sketch));
         gain.is_some()
-    }
-
-    /// Which objects each object is the base of.
-    fn dependents(&self) -> HashMap<Hash, BTreeSet<Hash>> {
-        let mut dependents: HashMap<Hash, BTreeSet<Hash>> = HashMap::new();
-        for record in self.index.values().filter(|record| record.depth > 0) {
-            dependents
-                .entry(record.base)
-                .or_default()
-                .insert(record.name);
-        }
-        dependents
     }
 
     fn depth(&self, name: &Hash) -> u8 {
@@ -232,11 +219,10 @@ impl Run<'_> {
     /// where it belongs, waits for the next round. Each round is durable before the next one builds on it.
     fn carry_out(&mut self, mut waiting: Vec<Change>) -> Result<()> {
         while !waiting.is_empty() {
-            let dependents = self.dependents();
             let moving: BTreeSet<_> = waiting.iter().map(|change| change.name).collect();
             let (now, later): (Vec<_>, Vec<_>) = waiting
                 .into_iter()
-                .partition(|change| self.is_ready(change, &dependents, &moving));
+                .partition(|change| self.is_ready(change, &moving));
             if now.is_empty() {
                 return Ok(());
             }
@@ -251,20 +237,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn is_ready(
-        &self,
-        change: &Change,
-        dependents: &HashMap<Hash, BTreeSet<Hash>>,
-        moving: &BTreeSet<Hash>,
-    ) -> bool {
+    fn is_ready(&self, change: &Change, moving: &BTreeSet<Hash>) -> bool {
         let Some(base) = &change.base else {
             return true;
         };
         let depth = self.depth(base) + 1;
         let grows = depth > self.depth(&change.name);
-        let needed = dependents
-            .get(&change.name)
-            .is_some_and(|others| !others.is_empty());
+        let needed = self.dependents.of(&change.name).next().is_some();
         !moving.contains(base) && depth <= MAX_PLANNED_DEPTH && !(grows && needed)
     }
 
@@ -321,7 +300,9 @@ impl Run<'_> {
                 .map_or(0, |record| record.stored_len);
             let after = self.report.bytes_after.saturating_sub(before);
             self.report.bytes_after = after.saturating_add(record.stored_len);
-            self.index.insert(change.name, record);
+            let old = self.index.insert(change.name, record.clone());
+            old.iter().for_each(|old| self.dependents.remove(old));
+            self.dependents.add(&record);
         }
         Ok(())
     }

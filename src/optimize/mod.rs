@@ -6,6 +6,7 @@
 //! others depend on; so a run can be stopped at any moment and run again.
 
 mod apply;
+mod dependents;
 mod plan;
 mod sketches;
 
@@ -21,6 +22,7 @@ use crate::pairing::Catalog;
 use crate::report::Monitor;
 use crate::store::StoreWriter;
 use crate::store::index::Index;
+use dependents::Dependents;
 
 /// How to optimize.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +69,7 @@ struct Run<'a> {
     options: Options,
     monitor: &'a dyn Monitor,
     index: Index,
+    dependents: Dependents,
     catalog: Catalog,
     report: OptimizeReport,
 }
@@ -97,11 +100,13 @@ pub fn run(writer: StoreWriter, options: Options, monitor: &dyn Monitor) -> Resu
             threads: options.threads,
             ..OptimizeReport::default()
         },
+        dependents: Dependents::of_index(&index),
         index,
         catalog,
     };
     run.make_sketches()?;
-    run.apply(plan::families(&run.catalog))?;
+    let families = run.pool.install(|| plan::families(&run.catalog));
+    run.apply(families)?;
     run.monitor.end();
     run.writer.close()?;
     run.report.seconds = start.elapsed().as_secs_f64();

@@ -1,6 +1,8 @@
 //! The plan: for each family of tensors, which is kept whole and what each other one is a difference to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+
+use rayon::prelude::*;
 
 use crate::pairing::Catalog;
 use crate::pairing::catalog::{Entry, surcharge};
@@ -22,11 +24,11 @@ pub struct Family {
     pub plans: Vec<BTreeMap<usize, usize>>,
 }
 
-/// Finds the families of a catalog.
+/// Finds the families of a catalog, in the current thread pool.
 pub fn families(catalog: &Catalog) -> Vec<Family> {
     let near: Vec<_> = catalog
         .entries()
-        .iter()
+        .par_iter()
         .map(|entry| catalog.near(&entry.sketch))
         .collect();
     let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -38,14 +40,13 @@ pub fn families(catalog: &Catalog) -> Vec<Family> {
         groups.entry(sets.find(id)).or_default().push(id);
     }
     let many = groups.into_values().filter(|members| members.len() > 1);
-    many.map(|members| {
-        Planner {
-            catalog,
-            near: &near,
-        }
-        .plan(members)
-    })
-    .collect()
+    let many: Vec<_> = many.collect();
+    let planner = Planner {
+        catalog,
+        near: &near,
+    };
+    let planned = many.into_par_iter().map(|members| planner.plan(members));
+    planned.collect()
 }
 
 struct Planner<'a> {
@@ -110,12 +111,12 @@ impl Planner<'_> {
             }
         }
         closer.sort_unstable_by_key(|(saved, id, other)| (std::cmp::Reverse(*saved), *id, *other));
-        let (mut fixed, mut leaves) = (vec![root], Vec::new());
+        let (mut fixed, mut leaves) = (HashSet::from([root]), HashSet::new());
         for (_, id, other) in closer {
             if !fixed.contains(&id) && !leaves.contains(&id) && !leaves.contains(&other) {
                 bases.insert(id, other);
-                leaves.push(id);
-                fixed.push(other);
+                leaves.insert(id);
+                fixed.insert(other);
             }
         }
         bases

@@ -3,6 +3,7 @@
 //! Both are what people and programs wrote, so anything may be there: what is no model id is no hint.
 
 use crate::name::ModelId;
+use crate::source::Listing;
 
 /// Bytes of a file that are looked at.
 pub const MAX_BYTES: u64 = 64 << 10;
@@ -43,6 +44,30 @@ pub fn of_card(text: &str) -> Vec<ModelId> {
 pub fn of_config(text: &str) -> Option<ModelId> {
     let value: serde_json::Value = serde_json::from_str(text).ok()?;
     model(value.get("_name_or_path")?.as_str()?)
+}
+
+/// Returns the models that the card and the config in a model's directory name, each once, the card's first.
+///
+/// A file that cannot be read names none; whoever reads it for its bytes says so.
+pub fn of_listing(listing: &Listing) -> Vec<ModelId> {
+    let card = head(listing, "README.md").map(|text| of_card(&text));
+    let config = head(listing, "config.json").and_then(|text| of_config(&text));
+    let mut models = Vec::new();
+    for model in card.into_iter().flatten().chain(config) {
+        if !models.contains(&model) {
+            models.push(model);
+        }
+    }
+    models
+}
+
+/// The first [`MAX_BYTES`] of a file, as text.
+fn head(listing: &Listing, path: &str) -> Option<String> {
+    let mut files = listing.files.iter();
+    let file = files.find(|file| file.path.as_str() == path)?;
+    let mut bytes = vec![0; usize::try_from(file.size.min(MAX_BYTES)).ok()?];
+    file.open().ok()?.read_exact_at(0, &mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn model(text: &str) -> Option<ModelId> {

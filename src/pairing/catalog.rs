@@ -15,8 +15,12 @@ use crate::store::Store;
 use crate::store::index::Index;
 use crate::store::object::BaseRef;
 
-/// Tensors of a key that are compared with a new one; the latest stored go first, and their bases are among them.
-const MAX_COMPARED: usize = 64;
+/// Tensors of a key that are looked at; the latest stored go first.
+const MAX_OF_KEY: usize = 64;
+/// Tensors that a new one is compared with, those that share most keys with it; their bases come on top.
+const MAX_COMPARED: usize = 32;
+/// Tensors that one is compared with to find its family.
+const MAX_NEAR: usize = 64;
 /// Marks of a tensor that it can be found by.
 const FOUND_MARKS: usize = 8;
 /// A difference is a candidate if it is estimated at less than this share of the tensor alone, in eighths.
@@ -120,11 +124,9 @@ impl Catalog {
     /// Finds the tensors that `target` may be a difference to, best first. `hints` are compared whatever they look like.
     pub fn candidates(&self, target: &Sketch, hints: &[(Hash, Why)]) -> Vec<Candidate> {
         let mut names: Vec<(Hash, Why)> = hints.to_vec();
-        for key in keys(target) {
-            let owners = self.by_content.owners(key).take(MAX_COMPARED);
-            let entries = owners.filter_map(|id| self.entries.get(usize::try_from(id).ok()?));
-            names.extend(entries.map(|entry| (entry.sketch.name, Why::Content)));
-        }
+        let alike = self.alike(target, MAX_COMPARED).into_iter();
+        let entries = alike.filter_map(|id| self.entries.get(id));
+        names.extend(entries.map(|entry| (entry.sketch.name, Why::Content)));
         // The root of a family may not be near, or not be among the first.
         let bases = |(name, _): &(Hash, Why)| self.get(name).and_then(|entry| entry.base);
         let bases: Vec<_> = names.iter().filter_map(bases).collect();
@@ -138,12 +140,25 @@ impl Catalog {
         found
     }
 
+    /// Returns the tensors that share most keys with `target`, of equals the latest stored.
+    fn alike(&self, target: &Sketch, limit: usize) -> Vec<usize> {
+        let owners = |key| self.by_content.owners(key).take(MAX_OF_KEY);
+        let mut ids: Vec<_> = keys(target).flat_map(owners).collect();
+        ids.sort_unstable();
+        let runs = ids.chunk_by(PartialEq::eq);
+        let mut counted: Vec<_> = runs
+            .filter_map(|run| Some((run.len(), *run.first()?)))
+            .collect();
+        counted.sort_unstable_by_key(|one| std::cmp::Reverse(*one));
+        counted.truncate(limit);
+        let ids = counted.into_iter().map(|(_, id)| usize::try_from(id));
+        ids.filter_map(Result::ok).collect()
+    }
+
     /// Finds the other tensors that `target` would gain from, of any depth, and the estimated bits an element in 1/256
     /// of the difference, the elements that the other one lacks taken alone.
     pub fn near(&self, target: &Sketch) -> Vec<(usize, u32)> {
-        let owners = |key| self.by_content.owners(key).take(MAX_COMPARED);
-        let ids = keys(target).flat_map(owners);
-        let mut ids: Vec<_> = ids.filter_map(|id| usize::try_from(id).ok()).collect();
+        let mut ids = self.alike(target, MAX_NEAR);
         let own = self.get(&target.name).and_then(|entry| entry.base);
         let own = own.and_then(|base| usize::try_from(*self.by_name.get(&base)?).ok());
         ids.extend(own);

@@ -120,6 +120,11 @@ impl Chooser<'_> {
     }
 }
 
+/// Returns the candidate that estimates alone speak for: the best, or a hint as good.
+pub fn by_estimate<'c>(target: &Sketch, found: &'c [Candidate]) -> Option<&'c Candidate> {
+    contenders(target, found).first().copied()
+}
+
 /// The candidates worth a closer look: the best, or a hint as good, and for long tensors those close to it.
 fn contenders<'c>(target: &Sketch, found: &'c [Candidate]) -> Vec<&'c Candidate> {
     let Some(best) = found.first() else {

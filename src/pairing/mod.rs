@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod choose;
 pub mod names;
 pub mod owners;
+pub mod shares;
 
 pub use catalog::{Align, Candidate, Catalog};
 pub use names::{BaseTensors, resolve};

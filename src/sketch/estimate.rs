@@ -21,6 +21,11 @@ const MIN_VOTES: usize = 4;
 /// Differences are counted in representable numbers; among elements whose base has one exponent they are taken to be
 /// geometrically distributed in both directions, as measured, so their mean gives their entropy.
 pub fn delta_bits(target: &Sketch, base: &Sketch) -> Option<u32> {
+    delta_bits_at(target, base, 0)
+}
+
+/// The same for a mantissa that is `more` bits longer than that of BF16, or shorter.
+pub fn delta_bits_at(target: &Sketch, base: &Sketch, more: i32) -> Option<u32> {
     if target.row_len != base.row_len {
         return None;
     }
@@ -46,7 +51,8 @@ pub fn delta_bits(target: &Sketch, base: &Sketch) -> Option<u32> {
         return None;
     }
     let used = classes.iter().filter(|(count, _)| *count > 0);
-    let bits = used.map(|(count, sum)| u64::from(*count) * u64::from(geometric_bits(*sum, *count)));
+    let bits =
+        used.map(|(count, sum)| u64::from(*count) * u64::from(geometric_bits(*sum, *count, more)));
     u32::try_from(bits.sum::<u64>() / common as u64).ok()
 }
 
@@ -68,14 +74,15 @@ fn ordered(word: u16) -> u16 {
     }
 }
 
-/// The entropy in 1/256 bit of a geometric distribution in both directions whose mean distance is `sum / count`.
-fn geometric_bits(sum: u32, count: u32) -> u32 {
+/// The entropy in 1/256 bit of a geometric distribution in both directions whose mean distance is `sum / count` times
+/// two to the power of `more`.
+fn geometric_bits(sum: u32, count: u32, more: i32) -> u32 {
     if sum == 0 {
         return 0;
     }
     // The ratio t of neighbouring probabilities has mean 2t / (1 - t^2); square roots and quotients are the same
     // everywhere, logarithms of floats are not.
-    let mean = f64::from(sum) / f64::from(count);
+    let mean = f64::from(sum) / f64::from(count) * 2f64.powi(more);
     let ratio = ((1.0 + mean * mean).sqrt() - 1.0) / mean;
     let zero = (1.0 - ratio) / (1.0 + ratio);
     let bits = minus_log2(zero) + mean * minus_log2(ratio);

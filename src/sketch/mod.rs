@@ -9,9 +9,9 @@ mod estimate;
 mod places;
 mod sample;
 
-pub use estimate::{SCALE, delta_bits, shift, solo_bits};
+pub use estimate::{SCALE, delta_bits, delta_bits_at, shift, solo_bits};
 pub use places::Places;
-pub use sample::{Part, Sampler};
+pub use sample::{MARK_COLUMNS, Part, Sampler};
 
 use crate::dtype::DType;
 use crate::hash::Hash;
@@ -74,6 +74,16 @@ impl Sketch {
             signs.fold(0, |word, (bit, sample)| word | (sample >> 15) << bit)
         };
         self.samples.chunks_exact(16).map(word)
+    }
+
+    /// Returns a number that tensors of equal content share, and others hardly: that of what was sampled, rows marked aside.
+    pub fn fingerprint(&self) -> u64 {
+        let mut bytes = vec![self.dtype.code()];
+        bytes.extend(self.elements.to_le_bytes());
+        bytes.extend(self.row_len.to_le_bytes());
+        let samples = self.samples.iter();
+        bytes.extend(samples.flat_map(|sample| sample.to_le_bytes()));
+        u64::from_le_bytes(checksum(&bytes))
     }
 
     /// Serialises the sketch.

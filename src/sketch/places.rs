@@ -17,6 +17,11 @@ impl Places {
         sorted.sort_unstable();
         Self { sorted }
     }
+
+    /// The elements, ascending; one may stand for several slots.
+    pub fn elements(&self) -> impl Iterator<Item = u64> {
+        self.sorted.iter().map(|(place, _)| *place)
+    }
 }
 
 /// The column of a slot; it does not depend on the rows.

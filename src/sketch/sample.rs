@@ -7,7 +7,7 @@ use crate::float::to_bf16;
 use crate::hash::Hash;
 
 /// Elements whose signs make a mark.
-const MARK_COLUMNS: usize = 32;
+pub const MARK_COLUMNS: usize = 32;
 /// The fewest rows, and elements in a row, of tensors whose rows are marked.
 const MARKED_ROWS: u64 = 64;
 
@@ -77,13 +77,22 @@ impl Sampler<'_> {
 
     /// Joins what all chunks contributed, in order.
     pub fn join(&self, name: Hash, parts: impl IntoIterator<Item = Part>) -> Sketch {
-        let mut sketch = Sketch {
+        let blank = Sketch {
             name,
             dtype: self.dtype,
             elements: self.elements,
             row_len: self.row_len,
             samples: [0; SLOTS],
             marks: Vec::new(),
+        };
+        self.join_onto(blank, parts)
+    }
+
+    /// The same, where slots that no part fills keep what `sketch` has for them.
+    pub fn join_onto(&self, sketch: Sketch, parts: impl IntoIterator<Item = Part>) -> Sketch {
+        let mut sketch = Sketch {
+            dtype: self.dtype,
+            ..sketch
         };
         let mut marks = Vec::new();
         for part in parts {

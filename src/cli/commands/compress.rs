@@ -15,7 +15,7 @@ use crate::ingest::{self, Job};
 use crate::name::ModelId;
 use crate::report::{Coded, IngestReport, ModelReport, Status};
 use crate::source::{every_revision, locate};
-use crate::store::manifest::{BaseShare, Why};
+use crate::store::manifest::BaseShare;
 
 pub fn run(args: CompressArgs) -> anyhow::Result<Outcome> {
     let Some(path) = &args.config else {
@@ -39,6 +39,7 @@ pub fn run(args: CompressArgs) -> anyhow::Result<Outcome> {
             base: planned.base,
         })
         .collect();
+    let jobs = ingest::order::by_cards(jobs, &config.model_dir);
     let options = ingest::Options {
         threads: args.threads.unwrap_or(config.threads),
         encode: EncodeOptions {
@@ -188,11 +189,7 @@ fn summary(report: &IngestReport) -> String {
 /// Says whose tensors served as bases, a line a model.
 fn bases(report: &IngestReport) -> String {
     let share = |share: &BaseShare| {
-        let why = match share.why {
-            Why::Hint => "hint",
-            Why::Name => "name",
-            Why::Content => "content",
-        };
+        let why = super::why(share.why);
         let model = share.model.as_ref().map_or("?", ModelId::as_str);
         format!("{model} for {} ({why})", bytes(share.bytes))
     };

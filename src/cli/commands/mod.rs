@@ -12,6 +12,7 @@ mod download;
 #[cfg(not(feature = "hub"))]
 #[path = "no_download.rs"]
 mod download;
+pub mod estimate;
 pub mod family;
 pub mod gc;
 mod left_out;
@@ -31,6 +32,7 @@ use serde::Serialize;
 use super::Outcome;
 use super::args::{ZipllmArgs, ZipllmCommand};
 use super::terminal::{escape, escape_line, peak_memory};
+use crate::store::manifest::Why;
 
 /// Runs the `zipllm` program.
 pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
@@ -49,6 +51,7 @@ pub fn zipllm(args: ZipllmArgs) -> anyhow::Result<Outcome> {
         Some(ZipllmCommand::Download(args)) => download::run(args),
         Some(ZipllmCommand::Optimize(args)) => optimize::run(args),
         Some(ZipllmCommand::Family(args)) => family::run(args),
+        Some(ZipllmCommand::Estimate(args)) => estimate::run(args),
         Some(ZipllmCommand::Recode(args)) => recode::run(args),
         None => compress::run(args.compress),
     }
@@ -105,4 +108,13 @@ fn print(text: &str) -> anyhow::Result<()> {
 /// Prints a line on stderr.
 fn tell(kind: &str, text: &str) {
     let _ = writeln!(io::stderr(), "{kind}: {}", escape_line(text));
+}
+
+/// The word for why a base was chosen.
+fn why(why: Why) -> &'static str {
+    match why {
+        Why::Hint => "hint",
+        Why::Name => "name",
+        Why::Content => "content",
+    }
 }
