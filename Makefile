@@ -8,7 +8,7 @@ WORK ?= target/whole_job
 CODEC ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test rust-test python-test test-full lint bench measure families search compare
+.PHONY: help build demo test rust-test python-test test-full lint deny bench measure families search compare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,11 +39,22 @@ test-full: test ## run all tests, those of a build without `hub`, and those of N
 	$(CARGO) test --locked --no-default-features --test lean
 	tools/test_neon.sh
 
-lint: ## check formatting and clippy; warnings are errors
+lint: deny ## check formatting, clippy (warnings are errors) and dependencies
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --bins --no-default-features -- -D warnings
 	$(CARGO) fmt --check --manifest-path experiment/fastcdc_exp/Cargo.toml
+
+# Duplicates are told by `cargo deny check bans`; they are warnings, for others' crates decide them.
+DENY = $(CARGO) deny --offline --log-level error --config $(CURDIR)/deny.toml --manifest-path $(1) check \
+	--hide-inclusion-graph --allow duplicate --allow license-not-encountered licenses bans sources
+MANIFESTS := Cargo.toml experiment/fastcdc_exp/Cargo.toml fuzz/Cargo.toml
+deny: ## check licences and sources of the dependencies, if cargo-deny is installed
+	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
+		echo "SKIPPED: licences of the dependencies are not checked (cargo install --locked cargo-deny)"; exit 0; fi; \
+	set -e; for manifest in $(MANIFESTS); do \
+		$(CARGO) fetch --locked --quiet --manifest-path $$manifest; \
+		$(call DENY,$$manifest); done
 
 bench: ## run the benchmarks of kernels and codecs
 	$(CARGO) bench --locked

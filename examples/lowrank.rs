@@ -13,8 +13,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use safetensors::SafeTensors;
+use safetensors::{Dtype, SafeTensors};
 use zipllm::dtype::DType;
+use zipllm::float::convert;
 use zipllm::lowrank::{self, Shape};
 use zipllm::rans::{self, Chunk, Effort, Isa, Scratch};
 
@@ -22,6 +23,7 @@ use zipllm::rans::{self, Chunk, Effort, Isa, Scratch};
 const CHUNK: usize = 1 << 21;
 
 struct Pair<'a> {
+    size: usize,
     target: &'a [u8],
     base: &'a [u8],
 }
@@ -29,7 +31,7 @@ struct Pair<'a> {
 impl lowrank::fit::Tensor for Pair<'_> {
     type Error = ();
     fn read(&self, first_element: u64, target: &mut [u8], base: &mut [u8]) -> Result<(), ()> {
-        let start = usize::try_from(first_element).unwrap() * 2;
+        let start = usize::try_from(first_element).unwrap() * self.size;
         target.copy_from_slice(&self.target[start..start + target.len()]);
         base.copy_from_slice(&self.base[start..start + base.len()]);
         Ok(())
@@ -43,6 +45,7 @@ struct Sums {
     stored: usize,
     predicted: usize,
     fit: f64,
+    plain: f64,
     encode: f64,
     decode: f64,
 }
@@ -54,6 +57,7 @@ impl Sums {
             "name": name, "bytes": self.bytes,
             "delta": self.delta as f64 / self.bytes as f64,
             "stored": self.stored as f64 / self.bytes as f64,
+            "delta_mb_per_s": mb(self.bytes, self.plain),
             "fit_mb_per_s": mb(self.bytes, self.fit),
             "encode_mb_per_s": mb(self.predicted, self.encode),
             "decode_mb_per_s": mb(self.predicted, self.decode),
@@ -71,6 +75,7 @@ fn seconds() -> f64 {
 fn measure(
     name: &str,
     effort: Effort,
+    dtype: DType,
     shape: &[usize],
     target: &[u8],
     base: &[u8],
@@ -82,7 +87,7 @@ fn measure(
     } else {
         0
     };
-    let elements = target.len() as u64 / 2;
+    let elements = (target.len() / dtype.size()) as u64;
     let mut scratch = Scratch::default();
     sums.bytes += target.len();
     if target == base {
@@ -90,30 +95,36 @@ fn measure(
     }
     let set_rows = elements.checked_div(row_len).unwrap_or(0);
     let shape = Shape {
-        dtype: DType::Bf16,
+        dtype,
         elements,
         row_len,
         set_rows,
     };
+    let pair = Pair {
+        size: dtype.size(),
+        target,
+        base,
+    };
     let start = seconds();
-    let fitted = lowrank::fit::fit(isa, effort, shape, &Pair { target, base }).unwrap();
+    let fitted = lowrank::fit::fit(isa, effort, shape, &pair, None).unwrap();
     let fit = seconds() - start;
     sums.fit += fit;
     let columns = fitted.as_ref().map(|fitted| fitted.columns().to_bytes(isa));
     let (mut delta, mut stored) = (0, columns.as_ref().map_or(0, Vec::len));
-    let parsed =
-        columns.map(|bytes| lowrank::Columns::parse(isa, DType::Bf16, row_len, &bytes).unwrap());
+    let parsed = columns.map(|bytes| lowrank::Columns::parse(isa, dtype, row_len, &bytes).unwrap());
     for (number, raw) in target.chunks(CHUNK).enumerate() {
         let base = &base[number * CHUNK..number * CHUNK + raw.len()];
-        let first_element = (number * CHUNK / 2) as u64;
+        let first_element = (number * CHUNK / dtype.size()) as u64;
         let chunk = Chunk {
-            dtype: DType::Bf16,
+            dtype,
             row_len,
             first_element,
             base: Some(base),
         };
         let mut payload = Vec::new();
+        let start = seconds();
         rans::encode(isa, effort, &chunk, raw, &mut scratch, &mut payload);
+        sums.plain += seconds() - start;
         delta += payload.len();
         let plain = payload.len();
         let Some(fitted) = &fitted else {
@@ -158,14 +169,26 @@ fn measure(
     sums.stored += stored;
 }
 
-fn files(dir: &Path) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+/// A tensor's type, shape and bytes.
+type Matrix = (DType, Vec<usize>, Vec<u8>);
+
+fn files(dir: &Path) -> BTreeMap<String, Matrix> {
     let mut out = BTreeMap::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "safetensors") {
             let bytes = std::fs::read(&path).unwrap();
             for (name, tensor) in SafeTensors::deserialize(&bytes).unwrap().tensors() {
-                out.insert(name, (tensor.shape().to_vec(), tensor.data().to_vec()));
+                let dtype = match tensor.dtype() {
+                    Dtype::BF16 => DType::Bf16,
+                    Dtype::F16 => DType::F16,
+                    Dtype::F32 => DType::F32,
+                    _ => continue,
+                };
+                out.insert(
+                    name,
+                    (dtype, tensor.shape().to_vec(), tensor.data().to_vec()),
+                );
             }
         }
     }
@@ -189,34 +212,105 @@ impl Random {
     }
 }
 
-fn bf16(x: f32) -> u16 {
-    let bits = x.to_bits();
-    ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16) as u16
+/// What a generated fine-tune is.
+#[derive(Clone, Copy)]
+enum Change {
+    /// A low-rank product, added and rounded once.
+    Merge,
+    /// A low-rank product, rounded before it is added.
+    RoundedMerge,
+    /// Independent changes.
+    Noise,
 }
 
-/// A merge of `rank`, whose differences have the root mean square `size`.
-fn generated(side: usize, rank: usize, size: f32) -> (Vec<u8>, Vec<u8>) {
-    let mut random = Random(7);
-    let scale = (size / (rank as f32).sqrt()).sqrt();
-    let mut factors = || {
-        (0..side * rank)
-            .map(|_| random.normal() * scale)
-            .collect::<Vec<f32>>()
-    };
-    let (rows, columns) = (factors(), factors());
-    let (mut base, mut target) = (Vec::new(), Vec::new());
-    for row in rows.chunks_exact(rank) {
-        for column in columns.chunks_exact(rank) {
-            let word = bf16(random.normal() * 0.02);
-            let delta: f32 = row.iter().zip(column).map(|(a, b)| a * b).sum();
-            base.extend_from_slice(&word.to_le_bytes());
-            target.extend_from_slice(
-                &bf16(f32::from_bits(u32::from(word) << 16) + delta).to_le_bytes(),
-            );
-        }
-    }
-    (target, base)
+struct Generated {
+    dtype: DType,
+    side: usize,
+    rank: usize,
+    /// Root mean square of the change.
+    size: f32,
+    change: Change,
 }
+
+impl Generated {
+    fn name(&self) -> String {
+        let change = match self.change {
+            Change::Merge => "merge",
+            Change::RoundedMerge => "merge of rounded products",
+            Change::Noise => "noise",
+        };
+        let (dtype, side, rank, size) = (self.dtype, self.side, self.rank, self.size);
+        format!("{dtype:?} {side}x{side} {change} of rank {rank}, size {size:.0e}")
+    }
+
+    /// The fine-tune and its base.
+    fn bytes(&self) -> (Vec<u8>, Vec<u8>) {
+        let (side, rank) = (self.side, self.rank);
+        let mut random = Random(7);
+        let scale = (self.size / (rank as f32).sqrt()).sqrt();
+        let mut factors = || {
+            (0..side * rank)
+                .map(|_| random.normal() * scale)
+                .collect::<Vec<f32>>()
+        };
+        let (rows, columns) = (factors(), factors());
+        let (mut base, mut target) = (Vec::new(), Vec::new());
+        for row in rows.chunks_exact(rank) {
+            for column in columns.chunks_exact(rank) {
+                let old = rounded(self.dtype, random.normal() * 0.02);
+                let product: f32 = row.iter().zip(column).map(|(a, b)| a * b).sum();
+                let delta = match self.change {
+                    Change::Merge => product,
+                    Change::RoundedMerge => rounded(self.dtype, product),
+                    Change::Noise => random.normal() * self.size,
+                };
+                write(self.dtype, old, &mut base);
+                write(self.dtype, old + delta, &mut target);
+            }
+        }
+        (target, base)
+    }
+}
+
+/// The nearest number of a type, ties to even.
+fn rounded(dtype: DType, x: f32) -> f32 {
+    let mut bytes = Vec::new();
+    write(dtype, x, &mut bytes);
+    let mut wide = [0; 4];
+    convert(dtype, &bytes, DType::F32, &mut wide);
+    f32::from_le_bytes(wide)
+}
+
+fn write(dtype: DType, x: f32, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + dtype.size(), 0);
+    convert(DType::F32, &x.to_le_bytes(), dtype, &mut out[start..]);
+}
+
+const fn generated(dtype: DType, side: usize, rank: usize, size: f32, change: Change) -> Generated {
+    Generated {
+        dtype,
+        side,
+        rank,
+        size,
+        change,
+    }
+}
+
+const GENERATED: [Generated; 12] = [
+    generated(DType::Bf16, 4096, 16, 5e-5, Change::Merge),
+    generated(DType::Bf16, 4096, 16, 1e-5, Change::Merge),
+    generated(DType::Bf16, 1024, 16, 5e-5, Change::Merge),
+    generated(DType::Bf16, 1024, 64, 5e-5, Change::Merge),
+    generated(DType::Bf16, 1024, 16, 5e-3, Change::Merge),
+    generated(DType::Bf16, 1024, 16, 5e-5, Change::RoundedMerge),
+    generated(DType::Bf16, 1024, 16, 5e-3, Change::RoundedMerge),
+    generated(DType::F16, 1024, 16, 5e-5, Change::Merge),
+    generated(DType::F16, 1024, 16, 5e-5, Change::RoundedMerge),
+    generated(DType::F32, 1024, 16, 5e-5, Change::Merge),
+    generated(DType::Bf16, 4096, 16, 5e-5, Change::Noise),
+    generated(DType::Bf16, 1024, 16, 5e-5, Change::Noise),
+];
 
 fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -225,17 +319,20 @@ fn main() {
     let is_generated = arguments.iter().any(|argument| argument == "--generated");
     arguments.retain(|argument| !argument.starts_with("--"));
     if is_generated {
-        for (side, rank, size) in [
-            (4096, 16, 5e-5),
-            (4096, 16, 1e-5),
-            (1024, 16, 5e-5),
-            (1024, 64, 5e-5),
-        ] {
-            let (target, base) = generated(side, rank, size);
+        for pair in GENERATED {
+            let (target, base) = pair.bytes();
             let mut sums = Sums::default();
-            let name = format!("{side}x{side} rank {rank} size {size:.0e}");
-            measure(&name, effort, &[side, side], &target, &base, &mut sums);
-            sums.print(&name);
+            let shape = [pair.side, pair.side];
+            measure(
+                &pair.name(),
+                effort,
+                pair.dtype,
+                &shape,
+                &target,
+                &base,
+                &mut sums,
+            );
+            sums.print(&pair.name());
         }
     }
     let mut models = arguments.iter();
@@ -244,9 +341,10 @@ fn main() {
     };
     for model in models {
         let mut sums = Sums::default();
-        for (name, (shape, target)) in files(Path::new(model)) {
-            if let Some((_, base)) = base.get(&name).filter(|base| base.1.len() == target.len()) {
-                measure(&name, effort, &shape, &target, base, &mut sums);
+        for (name, (dtype, shape, target)) in files(Path::new(model)) {
+            let is_alike = |base: &&Matrix| base.0 == dtype && base.2.len() == target.len();
+            if let Some((_, _, base)) = base.get(&name).filter(is_alike) {
+                measure(&name, effort, dtype, &shape, &target, base, &mut sums);
             }
         }
         sums.print(model);

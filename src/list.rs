@@ -1,5 +1,7 @@
 //! List: which models a store holds; and of one model every file and tensor, and how it is stored.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -42,6 +44,9 @@ pub struct ModelDetail {
     /// The revision of the model on its hub, where known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// The revisions of all versions, where known.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub commits: BTreeMap<u32, String>,
     /// Bytes of all files.
     pub bytes: u64,
     /// Bytes of the object files that it needs, each once, those of bases aside.
@@ -143,8 +148,10 @@ pub fn model(store: &Store, wanted: &ModelVersion, threads: usize) -> Result<Mod
     objects.sort_unstable();
     objects.dedup();
     let stored = objects.iter().map(|(_, bytes)| *bytes);
+    let versions = store.versions(&manifest.model)?;
     Ok(ModelDetail {
-        versions: store.versions(&manifest.model)?,
+        commits: commits(store, &manifest.model, &versions),
+        versions,
         model: manifest.model,
         version: manifest.version,
         base: manifest.base,
@@ -153,6 +160,15 @@ pub fn model(store: &Store, wanted: &ModelVersion, threads: usize) -> Result<Mod
         stored_bytes: stored.fold(0, u64::saturating_add),
         files,
     })
+}
+
+/// The revisions of versions, those aside of manifests that cannot be read.
+fn commits(store: &Store, model: &ModelId, versions: &[u32]) -> BTreeMap<u32, String> {
+    let commit = |version: &u32| {
+        let outline = store.outline(model, *version).ok().flatten()?;
+        Some((*version, outline.commit?))
+    };
+    versions.iter().filter_map(commit).collect()
 }
 
 fn describe(store: &Store, file: &FileEntry) -> Result<FileDetail> {

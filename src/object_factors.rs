@@ -1,13 +1,16 @@
 //! What has to be known of a whole object before its chunks are encoded: the factors that predict it.
 //!
-//! The base is decoded once, into memory or into a file without a name, and read from there as often as it takes.
+//! The base is decoded once, into memory or into a file without a name, and read from there as often as it takes. Of a
+//! long object some rows are looked at first, for which a few chunks of its base do.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rayon::prelude::*;
 
+use crate::adapter::Part;
 use crate::codec::select::{Effort, Family};
 use crate::codec::{EncodeOptions, Prepared};
 use crate::dtype::DType;
@@ -24,6 +27,8 @@ const MOST_IN_MEMORY: u64 = 8 << 20;
 #[derive(Default)]
 pub struct Preparation {
     factors: OnceLock<Factors>,
+    /// What an adapter says of the object.
+    adapter: Option<Part>,
     base: Mutex<Option<Arc<Copy>>>,
 }
 
@@ -50,6 +55,8 @@ pub struct Subject {
 enum Copy {
     Memory(Vec<u8>),
     File(File),
+    /// Some chunks, by their first byte.
+    Chunks(BTreeMap<u64, Vec<u8>>),
 }
 
 impl Subject {
@@ -78,6 +85,14 @@ impl Subject {
 }
 
 impl Preparation {
+    /// Nothing yet but what an adapter says of the object.
+    pub fn new(adapter: Option<Part>) -> Self {
+        Self {
+            adapter,
+            ..Self::default()
+        }
+    }
+
     /// Looks for factors, given how the object and its base are read from a place in bytes on.
     ///
     /// `is_read_twice` tells that reading the object is as slow as decoding it, so that it is copied too.
@@ -89,10 +104,25 @@ impl Preparation {
         subject: Subject,
         reader: &ObjectReader,
         options: &EncodeOptions,
-        read: &(dyn Fn(u64, &mut [u8]) -> Result<()> + Sync),
-        read_base: &(dyn Fn(u64, &mut [u8]) -> Result<()> + Sync),
+        read: &Reading<'_>,
+        read_base: &Reading<'_>,
         is_slow: bool,
     ) -> Result<()> {
+        let shape = subject.shape();
+        let adapter = self.adapter.as_ref().filter(|_| shape.sets() == 1);
+        let start = adapter.and_then(|part| part.read(shape.rows(), shape.row_len));
+        if start.is_none() && subject.raw_len > MOST_IN_MEMORY {
+            let glance = Glance::new(subject, read, read_base);
+            match fit::is_promising(Isa::detect(), shape, &glance) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.keep(glance.into_copy());
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
         let copy = |read| Copy::of(reader, subject, read);
         let (base, target) = match (copy(read_base), is_slow.then(|| copy(read)).transpose()) {
             (Ok(Some(base)), Ok(target)) => (base, target.flatten()),
@@ -106,13 +136,18 @@ impl Preparation {
             target: target.as_ref(),
             read,
         };
-        let fitted = fit::fit(Isa::detect(), options.effort, subject.shape(), &pair)?;
+        let fitted = fit::fit(Isa::detect(), options.effort, shape, &pair, start.as_ref())?;
         if let Some(factors) = fitted.and_then(|fitted| Factors::checked(fitted, subject)) {
             // Nobody else prepares the same object.
             let _ = self.factors.set(factors);
         }
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(base));
+        self.keep(base);
         Ok(())
+    }
+
+    /// Keeps what was decoded of the base until [`Self::release`].
+    fn keep(&self, base: Copy) {
+        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(base));
     }
 
     /// The factors, if any were found.
@@ -161,11 +196,7 @@ impl Factors {
 
 impl Copy {
     /// Reads all of it; `None` where there is no room.
-    fn of(
-        reader: &ObjectReader,
-        subject: Subject,
-        read: &(dyn Fn(u64, &mut [u8]) -> Result<()> + Sync),
-    ) -> Result<Option<Self>> {
+    fn of(reader: &ObjectReader, subject: Subject, read: &Reading<'_>) -> Result<Option<Self>> {
         let size = subject.dtype.chunk_bytes();
         let length = usize::try_from(subject.raw_len).unwrap_or(usize::MAX);
         if subject.raw_len <= MOST_IN_MEMORY {
@@ -199,7 +230,87 @@ impl Copy {
                 Ok(())
             }
             Self::File(file) => file.read_exact_at(out, offset),
+            Self::Chunks(chunks) => {
+                let part = chunks
+                    .range(..=offset)
+                    .next_back()
+                    .and_then(|(start, chunk)| {
+                        let start = usize::try_from(offset - start).ok()?;
+                        chunk.get(start..start.checked_add(out.len())?)
+                    });
+                out.copy_from_slice(part.ok_or(std::io::ErrorKind::NotFound)?);
+                Ok(())
+            }
         }
+    }
+}
+
+/// An object of which some rows are looked at; the chunks of the base decoded for that are kept.
+struct Glance<'a> {
+    subject: Subject,
+    read: &'a Reading<'a>,
+    read_base: &'a Reading<'a>,
+    chunks: Mutex<BTreeMap<u64, Vec<u8>>>,
+}
+
+/// How an object is read: from a place in bytes on.
+pub type Reading<'a> = dyn Fn(u64, &mut [u8]) -> Result<()> + Sync + 'a;
+
+/// Most chunks of a base that are kept during a glance and after it.
+const MOST_CHUNKS: usize = 8;
+
+impl<'a> Glance<'a> {
+    fn new(subject: Subject, read: &'a Reading<'a>, read_base: &'a Reading<'a>) -> Self {
+        Self {
+            subject,
+            read,
+            read_base,
+            chunks: Mutex::default(),
+        }
+    }
+
+    /// The chunks that were decoded.
+    fn into_copy(self) -> Copy {
+        let chunks = self.chunks.into_inner();
+        Copy::Chunks(chunks.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Copies from the base's chunk at `start`, which is decoded if it was not yet.
+    fn copy(&self, start: u64, skip: usize, out: &mut [u8]) -> Result<()> {
+        let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        if !chunks.contains_key(&start) {
+            let size = self.subject.dtype.chunk_bytes() as u64;
+            let length = (self.subject.raw_len - start).min(size);
+            let mut chunk = vec![0; usize::try_from(length).unwrap_or(0)];
+            (self.read_base)(start, &mut chunk)?;
+            if chunks.len() == MOST_CHUNKS {
+                chunks.pop_first();
+            }
+            chunks.insert(start, chunk);
+        }
+        let chunk = chunks.get(&start).map_or(&[][..], Vec::as_slice);
+        let part = chunk.get(skip..skip.saturating_add(out.len()));
+        out.copy_from_slice(part.unwrap_or(&vec![0; out.len()]));
+        Ok(())
+    }
+}
+
+impl fit::Tensor for Glance<'_> {
+    type Error = Error;
+    fn read(&self, first_element: u64, target: &mut [u8], base: &mut [u8]) -> Result<()> {
+        let size = self.subject.dtype.chunk_bytes();
+        let mut offset = first_element * self.subject.dtype.size() as u64;
+        (self.read)(offset, target)?;
+        let mut rest = base;
+        while !rest.is_empty() {
+            let skip = usize::try_from(offset % size as u64).unwrap_or(0);
+            let length = rest.len().min(size - skip);
+            let (part, later) = std::mem::take(&mut rest).split_at_mut(length);
+            self.copy(offset - skip as u64, skip, part)?;
+            rest = later;
+            offset += length as u64;
+        }
+        Ok(())
     }
 }
 

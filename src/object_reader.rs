@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::buffers::BufferPool;
 use crate::codec::{self, ChunkView, CodecId, Prepared, WorkspacePool};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
@@ -24,6 +25,15 @@ pub struct ObjectReader {
     buffers: BufferPool,
     payloads: BufferPool,
     open: Mutex<HashMap<Hash, Arc<OpenObject>>>,
+}
+
+/// When decoded bytes are held against the name of their object.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// At once.
+    Now,
+    /// By whoever asked: what is made of them is held against its own name.
+    Later,
 }
 
 /// An object ready to be decoded.
@@ -92,7 +102,7 @@ impl ObjectReader {
     /// A chunk that is damaged, or has a damaged or missing base, is tried once more with everything
     /// opened anew: its file may just have been replaced by another encoding.
     pub fn read_chunk(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
-        self.twice(|| self.try_chunk(name, index, out))
+        self.twice(|| self.try_chunk(name, index, out, Proof::Now))
     }
 
     fn twice(&self, mut read: impl FnMut() -> Result<()>) -> Result<()> {
@@ -105,12 +115,13 @@ impl ObjectReader {
         }
     }
 
-    fn try_chunk(&self, name: &Hash, index: u64, out: &mut [u8]) -> Result<()> {
+    fn try_chunk(&self, name: &Hash, index: u64, out: &mut [u8], proof: Proof) -> Result<()> {
         let object = self.open(name)?;
-        self.payloads.with_any(|payload| {
-            object.file.read_payload(index, payload)?;
-            self.decode(&object, index, payload, out)
-        })
+        self.buffers
+            .with(object.file.payload_len(index), |payload| {
+                object.file.read_payload(index, payload)?;
+                self.decode(&object, index, payload, out, proof)
+            })
     }
 
     /// Checks the stored bytes of a chunk, then decodes it into `out` and verifies that; tries twice, as
@@ -132,6 +143,7 @@ impl ObjectReader {
         payload: &mut Vec<u8>,
         out: &mut [u8],
     ) -> Result<()> {
+        payload.resize(object.file.payload_len(index), 0);
         object.file.read_payload(index, payload)?;
         if checksum(payload) != entry(&object.file, index)?.checksum {
             return Err(Error::corrupt(
@@ -139,10 +151,37 @@ impl ObjectReader {
                 format!("the stored bytes of chunk {index} are damaged"),
             ));
         }
-        self.decode(object, index, payload, out)
+        self.decode(object, index, payload, out, Proof::Now)
     }
 
+    /// Decodes a chunk. Its base's bytes are not held against their own name, for a wrong base makes wrong bytes;
+    /// only when these are found are they looked at, to say which object is damaged.
     fn decode(
+        &self,
+        object: &OpenObject,
+        index: u64,
+        payload: &[u8],
+        out: &mut [u8],
+        proof: Proof,
+    ) -> Result<()> {
+        let (offset, length) = object.file.frame.head.chunk_range(index);
+        let decoded = self.decode_unproven(object, index, payload, out);
+        let proven = decoded.and_then(|()| match proof {
+            Proof::Now => verify(&object.file, index, offset, out),
+            Proof::Later => Ok(()),
+        });
+        match proven {
+            Err(error) if proof == Proof::Now && error.kind() == ErrorKind::Corrupt => {
+                if !object.file.frame.head.bases.is_empty() {
+                    self.with_base(object, offset, length, Proof::Now, |_| Ok(()))?;
+                }
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    fn decode_unproven(
         &self,
         object: &OpenObject,
         index: u64,
@@ -176,11 +215,10 @@ impl ObjectReader {
                 .map_err(|error| Error::corrupt(&file.name, format!("chunk {index}: {error}")))
         };
         if codec.uses_base() {
-            self.with_base(object, offset, length, |base| run(Some(base)))?;
+            self.with_base(object, offset, length, Proof::Later, |base| run(Some(base)))
         } else {
-            run(None)?;
+            run(None)
         }
-        verify(file, index, offset, out)
     }
 
     /// Lends the bytes of the object's base at the chunk's place.
@@ -189,6 +227,7 @@ impl ObjectReader {
         object: &OpenObject,
         offset: u64,
         length: usize,
+        proof: Proof,
         use_it: impl FnOnce(&[u8]) -> Result<()>,
     ) -> Result<()> {
         let Some(base) = object.file.frame.head.bases.first() else {
@@ -212,7 +251,7 @@ impl ObjectReader {
             ));
         }
         self.buffers.with(length, |bytes| {
-            self.read_base(&head.bases, head.dtype, offset, bytes)?;
+            self.read_bases(&head.bases, head.dtype, offset, bytes, proof)?;
             use_it(bytes)
         })
     }
@@ -225,6 +264,17 @@ impl ObjectReader {
         dtype: DType,
         offset: u64,
         out: &mut [u8],
+    ) -> Result<()> {
+        self.read_bases(bases, dtype, offset, out, Proof::Now)
+    }
+
+    fn read_bases(
+        &self,
+        bases: &[BaseRef],
+        dtype: DType,
+        offset: u64,
+        out: &mut [u8],
+        proof: Proof,
     ) -> Result<()> {
         let size = dtype.size();
         let first = offset / size as u64;
@@ -246,12 +296,12 @@ impl ObjectReader {
             };
             let place = (base.start + (from - base.target_start)) * base.dtype.size() as u64;
             if base.dtype == dtype {
-                self.read_range(&base.name, place, target)?;
+                self.read_span(&base.name, place, target, proof)?;
                 continue;
             }
             let length = target.len() / size * base.dtype.size();
             self.buffers.with(length, |bytes| {
-                self.read_range(&base.name, place, bytes)?;
+                self.read_span(&base.name, place, bytes, proof)?;
                 convert(base.dtype, bytes, dtype, target);
                 Ok::<_, Error>(())
             })?;
@@ -261,6 +311,10 @@ impl ObjectReader {
 
     /// Decodes and verifies `out.len()` bytes of an object from `offset`, chunk by chunk.
     pub fn read_range(&self, name: &Hash, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.read_span(name, offset, out, Proof::Now)
+    }
+
+    fn read_span(&self, name: &Hash, offset: u64, out: &mut [u8], proof: Proof) -> Result<()> {
         let head = self.open(name)?.file.frame.head.clone();
         let size = head.dtype.chunk_bytes() as u64;
         let (mut at, mut rest) = (offset, out);
@@ -273,32 +327,19 @@ impl ObjectReader {
                 return Err(Error::corrupt(name, "read past its end"));
             }
             let (part, later) = rest.split_at_mut(take);
-            self.read_part(name, index, length, skip, part)?;
+            if part.len() == length {
+                self.try_chunk(name, index, part, proof)?;
+            } else {
+                self.buffers.with(length, |chunk| {
+                    self.try_chunk(name, index, chunk, proof)?;
+                    let wanted = chunk.get(skip..).and_then(|tail| tail.get(..take));
+                    part.copy_from_slice(wanted.unwrap_or_default());
+                    Ok::<_, Error>(())
+                })?;
+            }
             (at, rest) = (at + take as u64, later);
         }
         Ok(())
-    }
-
-    fn read_part(
-        &self,
-        name: &Hash,
-        index: u64,
-        length: usize,
-        skip: usize,
-        part: &mut [u8],
-    ) -> Result<()> {
-        if part.len() == length {
-            return self.try_chunk(name, index, part);
-        }
-        self.buffers.with(length, |chunk| {
-            self.try_chunk(name, index, chunk)?;
-            let wanted = chunk
-                .get(skip..)
-                .and_then(|tail| tail.get(..part.len()))
-                .unwrap_or_default();
-            part.copy_from_slice(wanted);
-            Ok(())
-        })
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<Hash, Arc<OpenObject>>> {
@@ -336,31 +377,5 @@ fn verify(file: &ObjectFile, index: u64, offset: u64, bytes: &[u8]) -> Result<()
             &file.name,
             format!("chunk {index} decodes to wrong bytes"),
         ))
-    }
-}
-
-/// Byte buffers lent to whichever thread needs one, so that their pages are used again.
-#[derive(Default)]
-pub struct BufferPool(Mutex<Vec<Vec<u8>>>);
-
-impl BufferPool {
-    /// Runs `work` with a buffer of `length` bytes of any content.
-    pub fn with<T>(&self, length: usize, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        self.with_any(|buffer| {
-            buffer.resize(length, 0);
-            work(buffer)
-        })
-    }
-
-    /// Runs `work` with a buffer of any length and content.
-    pub fn with_any<T>(&self, work: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        let mut buffer = self.lock().pop().unwrap_or_default();
-        let result = work(&mut buffer);
-        self.lock().push(buffer);
-        result
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

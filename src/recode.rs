@@ -11,9 +11,10 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::checkpoint::matrix_rows;
-use crate::codec::delta::Delta;
+use crate::codec::floats::DELTA;
 use crate::codec::select::{Effort, Family};
 use crate::codec::{Codec, CodecId, EncodeOptions};
+use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::object_factors::Preparation;
@@ -123,7 +124,11 @@ pub fn run(
 fn is_older(record: &Record, encode: &EncodeOptions) -> bool {
     let planes = [CodecId(2), CodecId(3)].contains(&CodecId(record.codec));
     match encode.family {
-        Family::Auto => planes && crate::rans::takes(record.dtype),
+        // Integers of a byte are left as they are: planes are nearly always right for them.
+        Family::Auto => {
+            let is_coded = record.dtype.is_float() || record.dtype == DType::Bool;
+            planes && is_coded && crate::rans::takes(record.dtype)
+        }
         Family::BitX => false,
     }
 }
@@ -131,7 +136,7 @@ fn is_older(record: &Record, encode: &EncodeOptions) -> bool {
 /// Tells whether an object is a difference for which no factors were looked for, or none were found.
 fn may_have_factors(record: &Record, encode: &EncodeOptions) -> bool {
     let is_tried = encode.family == Family::Auto && encode.effort != Effort::Fast;
-    is_tried && CodecId(record.codec) == Delta.id() && crate::lowrank::takes(record.dtype)
+    is_tried && CodecId(record.codec) == DELTA.id() && crate::lowrank::takes(record.dtype)
 }
 
 /// By object, the rows of each matrix of a stack, where the newest manifests know of one.

@@ -104,6 +104,9 @@ pub struct ModelReport {
     /// The version that now holds its content.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u32>,
+    /// The revision on its hub that its directory holds, where known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// The model whose tensors were its bases.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<ModelId>,
@@ -137,6 +140,7 @@ impl ModelReport {
             model: model.clone(),
             status,
             version: None,
+            commit: None,
             base: None,
             bases: Vec::new(),
             files: 0,

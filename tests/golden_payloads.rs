@@ -50,16 +50,18 @@ struct Case {
 
 /// Every kind that an encoder writes, for each dtype; each with both numbers of lanes for BF16, with one for others.
 fn cases() -> Vec<Case> {
-    let floats = [
+    let dtypes = [
         DType::Bf16,
         DType::F16,
         DType::F32,
         DType::F64,
         DType::F8E4M3,
         DType::F8E5M2,
+        DType::Bool,
+        DType::U8,
     ];
     let mut cases = Vec::new();
-    for (dtype, lanes) in floats.into_iter().flat_map(|d| [(d, 4), (d, 64)]) {
+    for (dtype, lanes) in dtypes.into_iter().flat_map(|d| [(d, 4), (d, 64)]) {
         for delta in [true, false] {
             // Only elements of 16 bits have fine tokens that differ from coarse ones.
             let fine = delta && dtype.size() == 2;

@@ -18,15 +18,19 @@ mod small;
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use disk::{Fault, MemDisk};
 use random::Random;
 use small::{Family, Files, Tensor, check, compare, job, safetensors};
 use zipllm::ingest::{self, Options};
 use zipllm::report::{NoMonitor, Status};
-use zipllm::restore;
+use zipllm::store::StoreWriter;
+use zipllm::{gc, remove, rename, restore};
 
 const MODELS: [&str; 4] = ["org/base", "org/tuned", "org/tuned_again", "other"];
+/// Names that models get when they are renamed; no directory has them.
+const NEW_NAMES: [&str; 2] = ["lab/renamed", "lab/renamed_too"];
 const PATHS: [&str; 6] = [
     "model.safetensors",
     "sub/model-2.safetensors",
@@ -41,9 +45,36 @@ struct World {
     random: Random,
     family: Family,
     disk: MemDisk,
-    /// Every version that was stored, oldest first.
-    stored: BTreeMap<&'static str, Vec<Files>>,
+    /// Every version of every model that is stored.
+    stored: BTreeMap<&'static str, BTreeMap<u32, Files>>,
+    counts: Counts,
 }
+
+/// What was done to the store.
+#[derive(Debug, Default)]
+struct Counts {
+    versions: usize,
+    removed: usize,
+    renamed: usize,
+    collected: usize,
+    freed_objects: usize,
+}
+
+impl Counts {
+    fn add(&mut self, other: &Self) {
+        self.versions += other.versions;
+        self.removed += other.removed;
+        self.renamed += other.renamed;
+        self.collected += other.collected;
+        self.freed_objects += other.freed_objects;
+    }
+}
+
+const COLLECT: gc::Options = gc::Options {
+    threads: 1,
+    grace: Duration::ZERO,
+    wait: false,
+};
 
 impl World {
     fn new(seed: u64) -> Self {
@@ -57,20 +88,25 @@ impl World {
         Self {
             random: Random::new(seed),
             disk: MemDisk::new(&family.store()),
-            stored: MODELS.iter().map(|model| (*model, Vec::new())).collect(),
+            stored: BTreeMap::new(),
+            counts: Counts::default(),
             family,
         }
     }
 
     fn step(&mut self) {
         let model = MODELS[self.random.below(MODELS.len())];
-        match self.random.below(10) {
+        match self.random.below(16) {
             0..=2 => self.write(model),
             3 => self.change(model),
             4 => self.delete(model),
-            5 | 6 => self.ingest(),
+            5 | 6 | 14 => self.ingest(),
             7 => self.ingest_on_a_failing_disk(),
-            8 => self.restore(model),
+            8 => self.restore(),
+            9 | 10 => self.remove(),
+            11 => self.rename(),
+            12 => self.collect(),
+            13 => self.upkeep_on_a_failing_disk(),
             _ => self.leave(model),
         }
     }
@@ -184,31 +220,38 @@ impl World {
         let (models, store) = (self.family.model_dir(), self.family.store());
         let report = ingest::run(&self.family.jobs, &models, &store, &options, &NoMonitor).unwrap();
         for (model, report) in MODELS.iter().zip(&report.models) {
-            let versions = self.stored.get_mut(model).unwrap();
-            let (now, last) = (self.family.models.get(*model), versions.last());
+            let versions = self.stored.entry(model).or_default();
+            let last = versions.last_key_value();
+            let (now, number) = (
+                self.family.models.get(*model),
+                last.map_or(0, |(number, _)| *number),
+            );
             let gone = |old: &Files, new: &Files| old.keys().any(|path| !new.contains_key(path));
             let expected = match (now, last) {
                 (None, None) => Status::Failed,
                 (None, Some(_)) => Status::AlreadyStored,
-                (Some(new), Some(old)) if gone(old, new) && !options.accept_missing => {
+                (Some(new), Some((_, old))) if gone(old, new) && !options.accept_missing => {
                     Status::Failed
                 }
-                (Some(new), Some(old)) if new == old => Status::AlreadyStored,
+                (Some(new), Some((_, old))) if new == old => Status::AlreadyStored,
                 (Some(_), _) => Status::Stored,
             };
             assert_eq!(report.status, expected, "{report:?}");
             assert!(!report.damage, "{report:?}");
             if expected == Status::Stored {
-                versions.push(now.unwrap().clone());
+                versions.insert(number + 1, now.unwrap().clone());
+                self.counts.versions += 1;
             }
             if expected != Status::Failed {
-                assert_eq!(report.version, Some(versions.len() as u32));
+                let newest = versions.last_key_value().map(|(number, _)| *number);
+                assert_eq!(report.version, newest);
             }
         }
+        self.stored.retain(|_, versions| !versions.is_empty());
     }
 
-    /// The power goes at some point of a run: a model that was under way is stored, or it is not.
-    fn ingest_on_a_failing_disk(&mut self) {
+    /// From some operation on, all of them fail.
+    fn fail_soon(&mut self) {
         let now = self.disk.state().operations;
         self.disk.fail(Fault {
             at: now + self.random.below(150) as u64,
@@ -216,6 +259,19 @@ impl World {
             errno: 5,
             only_syncs: false,
         });
+    }
+
+    /// The power goes: what was not synced is kept, lost or torn.
+    fn cut_power(&mut self) {
+        let mut torn = Random::new(self.random.next());
+        let coin = &mut || self.random.below(2) == 0;
+        let left = self.disk.state().after_power_cut(coin, Some(&mut torn));
+        self.disk = MemDisk::from_state(left);
+    }
+
+    /// The power goes at some point of a run: a model that was under way is stored, or it is not.
+    fn ingest_on_a_failing_disk(&mut self) {
+        self.fail_soon();
         let options = Options {
             threads: 2,
             accept_missing: true,
@@ -224,32 +280,32 @@ impl World {
         };
         let (models, store) = (self.family.model_dir(), self.family.store());
         let _ = ingest::run(&self.family.jobs, &models, &store, &options, &NoMonitor);
-        let mut torn = Random::new(self.random.next());
-        let coin = &mut || self.random.below(2) == 0;
-        let left = self.disk.state().after_power_cut(coin, Some(&mut torn));
-        self.disk = MemDisk::from_state(left);
+        self.cut_power();
         let Ok(store) = self.family.open(&self.disk) else {
-            assert!(self.stored.values().all(Vec::is_empty));
+            assert!(self.stored.is_empty());
             return;
         };
-        for (model, versions) in &mut self.stored {
-            let found = store.versions(&model.parse().unwrap()).unwrap().len();
-            if found == versions.len() + 1 {
-                versions.push(self.family.models[*model].clone());
+        for model in MODELS {
+            let versions = self.stored.entry(model).or_default();
+            let last = versions.last_key_value().map_or(0, |(number, _)| *number);
+            let found = store.versions(&model.parse().unwrap()).unwrap();
+            if found.last() == Some(&(last + 1)) {
+                versions.insert(last + 1, self.family.models[model].clone());
+                self.counts.versions += 1;
             }
-            assert_eq!(found, versions.len(), "{model}");
+            assert!(found.iter().eq(versions.keys()), "{model}: {found:?}");
         }
+        self.stored.retain(|_, versions| !versions.is_empty());
     }
 
     /// Restores a version, as the program does, into a new directory.
-    fn restore(&mut self, model: &'static str) {
-        let versions = &self.stored[model];
-        if versions.is_empty() {
+    fn restore(&mut self) {
+        let Some((model, number)) = self.some_version() else {
             return;
-        }
-        let at = self.random.below(versions.len());
+        };
+        let files = &self.stored[model][&number];
         let store = self.family.open(&self.disk).unwrap();
-        let wanted = format!("{model}@{}", at + 1).parse().unwrap();
+        let wanted = format!("{model}@{number}").parse().unwrap();
         let manifest = restore::find_manifest(&store, &wanted).unwrap();
         let out = tempfile::tempdir().unwrap();
         let options = restore::Options {
@@ -259,13 +315,104 @@ impl World {
         let (report, errors) =
             restore::run(&store, &manifest, out.path(), options, &NoMonitor).unwrap();
         assert!(errors.is_empty(), "{errors:?}");
-        assert_eq!(report.files, versions[at].len());
-        for (path, (content, _)) in &versions[at] {
+        assert_eq!(report.files, files.len());
+        for (path, (content, _)) in files {
             assert!(
                 fs::read(out.path().join(path)).unwrap() == *content,
                 "{model}: {path}"
             );
         }
+    }
+
+    fn some_version(&mut self) -> Option<(&'static str, u32)> {
+        let all = self.stored.iter();
+        let all = all.flat_map(|(model, versions)| versions.keys().map(move |one| (*model, *one)));
+        let all: Vec<_> = all.collect();
+        let chosen = self.random.below(all.len().max(1));
+        all.get(chosen).copied()
+    }
+
+    fn writer(&self) -> zipllm::Result<StoreWriter> {
+        StoreWriter::open_on(Arc::new(self.disk.clone()), &self.family.store())
+    }
+
+    /// Removes a version, or all of a model.
+    fn remove(&mut self) {
+        let Some((model, number)) = self.some_version() else {
+            return;
+        };
+        let wanted = if self.random.below(3) == 0 {
+            self.stored.remove(model);
+            model.to_owned()
+        } else {
+            self.stored.get_mut(model).unwrap().remove(&number);
+            self.stored.retain(|_, versions| !versions.is_empty());
+            format!("{model}@{number}")
+        };
+        let report = remove::run(self.writer().unwrap(), &[wanted.parse().unwrap()]).unwrap();
+        self.counts.removed += report.removed.len();
+    }
+
+    /// Gives a model a name that no model has.
+    fn rename(&mut self) {
+        let Some((from, _)) = self.some_version() else {
+            return;
+        };
+        let names = MODELS.into_iter().chain(NEW_NAMES);
+        let free: Vec<_> = names
+            .filter(|name| !self.stored.contains_key(name))
+            .collect();
+        if free.is_empty() {
+            return;
+        }
+        let to = free[self.random.below(free.len())];
+        let ids = (from.parse().unwrap(), to.parse().unwrap());
+        rename::run(self.writer().unwrap(), &ids.0, &ids.1, 1).unwrap();
+        let versions = self.stored.remove(from).unwrap();
+        self.stored.insert(to, versions);
+        self.counts.renamed += 1;
+    }
+
+    /// Deletes what nothing needs; afterwards there is no more of it, and nothing else is gone.
+    fn collect(&mut self) {
+        let Ok(writer) = self.writer() else {
+            return;
+        };
+        let report = gc::run(writer, &COLLECT).unwrap();
+        let again = gc::dry_run(&self.family.open(&self.disk).unwrap(), &COLLECT).unwrap();
+        let left = (again.freed_objects, again.missing_objects);
+        assert_eq!(left, (0, 0), "{report:?} {again:?}");
+        assert_eq!(again.objects, report.objects - report.freed_objects);
+        self.counts.collected += 1;
+        self.counts.freed_objects += report.freed_objects;
+        self.assert_all();
+    }
+
+    /// The power goes while something is removed or collected: at most what was to go is gone.
+    fn upkeep_on_a_failing_disk(&mut self) {
+        let Some((model, _)) = self.some_version() else {
+            return;
+        };
+        let removes = self.random.below(2) == 0;
+        self.fail_soon();
+        if removes {
+            let wanted = [model.parse().unwrap()];
+            let _ = self
+                .writer()
+                .and_then(|writer| remove::run(writer, &wanted));
+        } else {
+            let _ = self.writer().and_then(|writer| gc::run(writer, &COLLECT));
+        }
+        self.cut_power();
+        let store = self.family.open(&self.disk).unwrap();
+        let left = store.versions(&model.parse().unwrap()).unwrap();
+        let versions = self.stored.get_mut(model).unwrap();
+        if removes {
+            versions.retain(|number, _| left.contains(number));
+        }
+        assert!(left.iter().eq(versions.keys()), "{model}: {left:?}");
+        self.stored.retain(|_, versions| !versions.is_empty());
+        self.assert_all();
     }
 
     /// Every version ever stored is there, and the store is whole.
@@ -276,9 +423,9 @@ impl World {
         let report = check(&store);
         assert!(!report.is_damaged(), "{:?}", report.damage);
         for (model, versions) in &self.stored {
-            for (number, files) in (1..).zip(versions) {
+            for (number, files) in versions {
                 let manifest = store
-                    .manifest(&model.parse().unwrap(), number)
+                    .manifest(&model.parse().unwrap(), *number)
                     .unwrap()
                     .unwrap();
                 compare(&store, &manifest, files).unwrap();
@@ -294,17 +441,25 @@ fn setting(name: &str, default: u64) -> u64 {
 #[test]
 fn every_version_ever_stored_comes_back() {
     let (cases, first) = (setting("ZIPLLM_CASES", 96), setting("ZIPLLM_SEED", 1));
-    let mut versions = 0;
+    let mut counts = Counts::default();
     for seed in first..first + cases {
         let mut world = World::new(seed);
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             (0..30).for_each(|_| world.step());
             world.ingest();
             world.assert_all();
+            world.collect();
         }));
         assert!(done.is_ok(), "ZIPLLM_SEED={seed} ZIPLLM_CASES=1 shows it");
-        versions += world.stored.values().map(Vec::len).sum::<usize>();
+        counts.add(&world.counts);
     }
-    println!("{cases} sequences of 30 steps, {versions} versions, 0 lost");
-    assert!(versions as u64 > cases);
+    println!("{cases} sequences of 30 steps, {counts:?}, 0 lost");
+    let seen = [
+        counts.versions,
+        counts.removed,
+        counts.renamed,
+        counts.collected,
+        counts.freed_objects,
+    ];
+    assert!(seen.iter().all(|count| *count as u64 > cases / 4));
 }

@@ -199,6 +199,25 @@ fn no_kill_loses_what_is_deleted() {
     println!("{hits} of {kills} kills hit a deletion");
 }
 
+/// Links inside a model's directory are files of the model, and go like them.
+#[test]
+fn links_go_with_what_they_lead_to() {
+    let batch = Batch::new(&["lab/a"]);
+    for (place, link, target) in [
+        ("b.bin", "z.bin", "b.bin"),
+        ("sub/c.bin", "a.bin", "sub/c.bin"),
+    ] {
+        let path = batch.file(&format!("lab/a/{place}"), noise(1, 100));
+        symlink(target, batch.path("models/lab/a").join(link)).unwrap();
+        assert!(path.exists());
+    }
+    let original = tree(&batch.path("models/lab/a"));
+    let report = batch.zipllm(&["--delete-source", "--json"]).expect(0);
+    assert_eq!(report.json()["deleted"][0]["files"], 4);
+    assert_eq!(names(&batch.path("models/lab")), [""; 0]);
+    batch.assert_restores("lab/a", &original);
+}
+
 /// A cache with two snapshots that share a file.
 fn cache(batch: &Batch) {
     let cache = batch.path("models/models--lab--cached");

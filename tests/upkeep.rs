@@ -14,7 +14,7 @@ mod tensors;
 use std::fs;
 use std::path::PathBuf;
 
-use batch::{Batch, assert_same, names, tree};
+use batch::{Batch, about, assert_same, names, tree};
 use serde_json::{Value, json};
 use tensors::{noise, safetensors, tuned, weights};
 
@@ -410,6 +410,68 @@ fn repair_frees_fine_tunes_of_a_lost_base() {
     assert!(!lost.exists());
     batch.assert_clean();
     batch.assert_restores(IDS[2], &originals[2]);
+}
+
+/// A difference whose base somebody deleted, or damaged so that its head tells, is worth nothing: a run that meets the
+/// bytes again stores them anew, whether it reads the files or trusts that they have not changed.
+#[test]
+fn a_run_stores_anew_what_lost_its_base() {
+    let batch = family();
+    let originals = trees(&batch);
+    let (base, tune) = (object(&batch, IDS[0], "w"), object(&batch, IDS[1], "w"));
+    std::thread::sleep(std::time::Duration::from_millis(3100));
+    for settled in [false, true] {
+        for (listed, deleted, cut) in [
+            (&IDS[1..], &base, false),
+            (&IDS[1..], &base, true),
+            (&IDS[2..], &base, false),
+            (&IDS[2..], &tune, false),
+            (&IDS[..], &base, false),
+        ] {
+            let what = format!("{listed:?} {settled} {cut} {}", deleted.display());
+            fs::remove_dir_all(batch.path("store")).unwrap();
+            batch.list(&IDS);
+            batch.configure(&json!({"base_ft_path": "bases.json"}));
+            batch.zipllm(&[]).expect(0);
+            if settled {
+                batch.zipllm(&[]).expect(0).silent();
+            } else {
+                fs::remove_dir_all(batch.path("store/index/scans")).unwrap();
+            }
+            if cut {
+                fs::write(deleted, "ZLOB").unwrap();
+            } else {
+                fs::remove_file(deleted).unwrap();
+            }
+            batch.list(listed);
+            // With the map, the base would be stored too.
+            batch.configure(&json!({}));
+            let run = batch.zipllm(&["--json"]);
+            for (id, original) in IDS
+                .iter()
+                .zip(&originals)
+                .filter(|(id, _)| listed.contains(id))
+            {
+                batch.assert_restores(id, original);
+                assert_eq!(about(&run.json(), id)["status"], "already_stored", "{what}");
+            }
+            // Where the base itself is stored first, nothing is without it.
+            let all = listed.len() == IDS.len();
+            assert_eq!(
+                run.code,
+                Some(if all { 0 } else { 3 }),
+                "{what}: {}",
+                run.stderr
+            );
+            assert_eq!(
+                run.stderr.contains("stored anew"),
+                !all,
+                "{what}: {}",
+                run.stderr
+            );
+            batch.zipllm(&[]).expect(0).silent();
+        }
+    }
 }
 
 #[test]

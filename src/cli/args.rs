@@ -87,6 +87,9 @@ pub struct CompressArgs {
     /// Delete the files of every model that is stored, once the stored copy has been read back and compared
     #[arg(long)]
     pub delete_source: bool,
+    /// Store every snapshot of a model in a Hugging Face cache as a version of its own, what refs/main names last
+    #[arg(long)]
+    pub all_revisions: bool,
     /// Store a new version of a model even if it lacks files that the stored one has
     #[arg(long)]
     pub accept_missing: bool,

@@ -1,9 +1,9 @@
 //! A progress bar on a terminal, nothing in a pipe.
 
-use std::io::{self, IsTerminal};
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, IsTerminal, Write};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::terminal::escape;
 use crate::report::Monitor;
@@ -12,6 +12,23 @@ use crate::report::Monitor;
 #[derive(Default)]
 pub struct Bar(Mutex<Option<ProgressBar>>);
 
+/// The terminal, as far as bars are drawn on it.
+static SCREEN: LazyLock<MultiProgress> =
+    LazyLock::new(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
+
+/// Standard error for lines of text: they stand above the bar, never in it.
+pub struct AboveBar;
+
+impl Write for AboveBar {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        SCREEN.suspend(|| io::stderr().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 const TEMPLATE: &str = "{prefix} [{wide_bar}] {decimal_bytes} / {decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left";
 
 impl Monitor for Bar {
@@ -19,8 +36,7 @@ impl Monitor for Bar {
         if !io::stderr().is_terminal() {
             return;
         }
-        let bar =
-            ProgressBar::with_draw_target(Some(bytes), ProgressDrawTarget::stderr_with_hz(10));
+        let bar = SCREEN.add(ProgressBar::new(bytes));
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             bar.set_style(style.progress_chars("=> "));
         }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Prepared, Workspace};
+use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Prepared, Workspace};
 use crate::dtype::DType;
 use crate::lowrank::{self, Columns, Fitted};
 use crate::rans::{Chunk, Isa};
@@ -37,16 +37,8 @@ impl LowRank {
 }
 
 impl Codec for LowRank {
-    fn id(&self) -> CodecId {
-        CodecId(6)
-    }
-
-    fn name(&self) -> &'static str {
-        "lowrank"
-    }
-
-    fn class(&self) -> Class {
-        Class::Delta
+    fn head(&self) -> Head {
+        Head::new(6, "lowrank", Class::Delta)
     }
 
     /// Without factors: the base itself is the prediction.

@@ -3,13 +3,12 @@
 //! A codec knows nothing of files, stores or threads. Adding one is one file, one row in [`REGISTRY`],
 //! one arm in [`select`], and one page in `docs/codecs/`.
 
-pub mod delta;
+pub mod floats;
 pub mod lowrank;
 pub mod parts;
 pub mod planes;
 pub mod raw;
 pub mod select;
-pub mod solo_rans;
 #[cfg(test)]
 mod tests;
 mod workspace;
@@ -89,16 +88,44 @@ impl Prepared {
     }
 }
 
+/// What a codec is called, and what it is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// Its number in object files.
+    pub id: CodecId,
+    /// Its name in reports.
+    pub name: &'static str,
+    /// What it makes of its input, for reports.
+    pub class: Class,
+}
+
+impl Head {
+    /// The head of the codec with this number.
+    const fn new(id: u8, name: &'static str, class: Class) -> Self {
+        let id = CodecId(id);
+        Self { id, name, class }
+    }
+}
+
 /// One way to code a chunk.
 pub trait Codec: Sync {
+    /// What the codec is called, and what it is for.
+    fn head(&self) -> Head;
+
     /// The codec's number in object files.
-    fn id(&self) -> CodecId;
+    fn id(&self) -> CodecId {
+        self.head().id
+    }
 
     /// The codec's name in reports.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &'static str {
+        self.head().name
+    }
 
     /// What the codec makes of its input, for reports.
-    fn class(&self) -> Class;
+    fn class(&self) -> Class {
+        self.head().class
+    }
 
     /// Tells whether a payload can only be decoded with the base.
     fn uses_base(&self) -> bool {
@@ -159,8 +186,8 @@ pub static REGISTRY: [&dyn Codec; 8] = [
     &zstd::Zstd,
     &planes::Solo,
     &planes::BitX,
-    &delta::Delta,
-    &solo_rans::SoloRans,
+    &floats::DELTA,
+    &floats::SOLO_RANS,
     &lowrank::LowRank,
     &parts::Parts,
 ];

@@ -3,7 +3,7 @@
 //! The format is described in `docs/codecs/parts.md`.
 
 use super::select::encode_chunk;
-use super::{ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Workspace, find};
+use super::{ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Head, Workspace, find};
 
 /// Bytes of a part's entry: elements, and length and codec of its payload.
 const ENTRY_LEN: usize = 8;
@@ -16,16 +16,8 @@ const MAX_PARTS: usize = 255;
 pub struct Parts;
 
 impl Codec for Parts {
-    fn id(&self) -> CodecId {
-        CodecId(7)
-    }
-
-    fn name(&self) -> &'static str {
-        "parts"
-    }
-
-    fn class(&self) -> Class {
-        Class::Delta
+    fn head(&self) -> Head {
+        Head::new(7, "parts", Class::Delta)
     }
 
     fn encode(

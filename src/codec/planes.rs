@@ -3,7 +3,7 @@
 //! `BitX` XORs the elements with those of the base first. The layout is in `docs/codecs/planes.md`.
 
 use super::workspace::{Effort, ZstdContexts, keep_smaller};
-use super::{ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Workspace};
+use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Workspace};
 use crate::dtype::DType;
 use crate::kernel::{Isa, Layout};
 
@@ -17,16 +17,8 @@ pub struct Solo;
 pub struct BitX;
 
 impl Codec for Solo {
-    fn id(&self) -> CodecId {
-        CodecId(2)
-    }
-
-    fn name(&self) -> &'static str {
-        "solo"
-    }
-
-    fn class(&self) -> Class {
-        Class::Solo
+    fn head(&self) -> Head {
+        Head::new(2, "solo", Class::Solo)
     }
 
     fn encode(
@@ -53,16 +45,8 @@ impl Codec for Solo {
 }
 
 impl Codec for BitX {
-    fn id(&self) -> CodecId {
-        CodecId(3)
-    }
-
-    fn name(&self) -> &'static str {
-        "bitx"
-    }
-
-    fn class(&self) -> Class {
-        Class::Delta
+    fn head(&self) -> Head {
+        Head::new(3, "bitx", Class::Delta)
     }
 
     fn encode(

@@ -1,21 +1,13 @@
 //! `Raw`: the bytes themselves.
 
-use super::{ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Workspace};
+use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Workspace};
 
 /// The codec whose payload is the chunk.
 pub struct Raw;
 
 impl Codec for Raw {
-    fn id(&self) -> CodecId {
-        CodecId(0)
-    }
-
-    fn name(&self) -> &'static str {
-        "raw"
-    }
-
-    fn class(&self) -> Class {
-        Class::Plain
+    fn head(&self) -> Head {
+        Head::new(0, "raw", Class::Plain)
     }
 
     fn encode(

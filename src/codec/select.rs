@@ -1,23 +1,23 @@
 //! Choosing a codec for a chunk.
 
-use super::delta::Delta;
+use super::floats::{DELTA, SOLO_RANS};
 use super::lowrank::LowRank;
 use super::planes::{BitX, Solo};
 use super::raw::Raw;
-use super::solo_rans::SoloRans;
 use super::workspace::keep_smaller;
 use super::zstd::Zstd;
 use super::{ChunkView, Codec, CodecId, Workspace};
 use crate::dtype::DType;
 use crate::lowrank::Fitted;
 use crate::rans;
+use crate::rans::log2::{FRACTION, xlog2};
 
 pub use crate::rans::Effort;
 
 /// Which family of codecs is used for numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Family {
-    /// The smallest: [`Delta`] and [`SoloRans`] for floats, planes for all else.
+    /// The smallest: [`DELTA`] and [`SOLO_RANS`] for floats, planes for all else, or [`SOLO_RANS`] for bytes of few values.
     #[default]
     Auto,
     /// Planes and zstd for all numbers, as published: [`BitX`] and [`Solo`].
@@ -31,7 +31,7 @@ pub struct EncodeOptions {
     pub family: Family,
     /// The level given to zstd, -7 to 22.
     pub zstd_level: i32,
-    /// How long [`Delta`](super::delta::Delta) and [`SoloRans`](super::solo_rans::SoloRans) may search.
+    /// How long [`DELTA`] and [`SOLO_RANS`] may search.
     pub effort: Effort,
 }
 
@@ -48,7 +48,7 @@ impl Default for EncodeOptions {
 /// The codecs of a family for elements of one dtype: with a base, and without.
 fn codecs(family: Family, dtype: DType) -> (&'static dyn Codec, &'static dyn Codec) {
     match family {
-        Family::Auto if rans::takes(dtype) => (&Delta, &SoloRans),
+        Family::Auto if rans::takes(dtype) && dtype.is_float() => (&DELTA, &SOLO_RANS),
         _ if dtype == DType::Opaque => (&BitX, &Zstd),
         _ => (&BitX, &Solo),
     }
@@ -101,7 +101,7 @@ pub fn encode_predicted_chunk(
     if whole && (thorough || search.length() > raw.len() / 100 * 55) {
         search.attempt(alone, ws);
     }
-    if whole && alone.id() == SoloRans.id() {
+    if whole && alone.id() == SOLO_RANS.id() {
         let plain = thorough || low_bytes_are_plain(view.dtype, raw) || sample_repeats(raw, ws);
         if plain {
             search.attempt(&Solo, ws);
@@ -110,11 +110,37 @@ pub fn encode_predicted_chunk(
             search.attempt(&BitX, ws);
         }
     }
+    let bytes = options.family == Family::Auto && takes_bytes(view.dtype);
+    if whole && bytes && (thorough || order_zero_saves(raw, search.length())) {
+        search.attempt(&SOLO_RANS, ws);
+    }
     let poor = search.length() > raw.len() / 100 * 90;
     if !whole || poor && alone.id() != Zstd.id() && search.repeats(ws) {
         search.attempt(&Zstd, ws);
     }
     search.finish()
+}
+
+/// Tells whether elements are bytes that are no floats, of a dtype that the coder of floats takes too.
+fn takes_bytes(dtype: DType) -> bool {
+    rans::takes(dtype) && !dtype.is_float()
+}
+
+/// Tells from a sample whether the entropy of single bytes is so much below `length` bytes for all of `raw` that
+/// [`SOLO_RANS`], which takes three times as long to decode as planes, is worth it: by a part in 32.
+fn order_zero_saves(raw: &[u8], length: usize) -> bool {
+    let step = (raw.len() / SAMPLED).max(1);
+    let mut counts = [0u32; 256];
+    for byte in raw.iter().step_by(step) {
+        let count = counts.get_mut(usize::from(*byte));
+        count.into_iter().for_each(|count| *count += 1);
+    }
+    let total: u32 = counts.iter().sum();
+    let apart: u64 = counts.iter().map(|count| xlog2(*count)).sum();
+    // Bits of the sample, in units of 2^-16.
+    let bits = u128::from(xlog2(total).saturating_sub(apart));
+    let bytes = (bits * raw.len() as u128 / u128::from(total.max(1))) >> (FRACTION + 3);
+    bytes < (length - length / 32) as u128
 }
 
 /// Elements looked at of a chunk's lowest bytes.

@@ -250,6 +250,40 @@ fn chooses_what_pays() {
 }
 
 #[test]
+fn bytes_of_few_values_are_coded_at_their_entropy() {
+    let random = noise(300_000, 21);
+    let one_in = |n: u8| {
+        random
+            .iter()
+            .map(|&byte| u8::from(byte < n))
+            .collect::<Vec<_>>()
+    };
+    let regular: Vec<u8> = (0..300_000).map(|i| u8::from(i % 512 > i / 512)).collect();
+    let (planes, coder) = (CodecId(2), CodecId(5));
+    let mut ws = Workspace::default();
+    for (dtype, raw, codec, most) in [
+        // One in 10: .469 bits each.
+        (DType::Bool, one_in(26), coder, 61),
+        (DType::U8, one_in(26), coder, 61),
+        (DType::I8, one_in(64), coder, 103),
+        (DType::Bool, regular, planes, 10),
+        (
+            DType::U8,
+            random.iter().map(|byte| byte & 0x3F).collect(),
+            planes,
+            760,
+        ),
+    ] {
+        let (id, payload) = round_trip(&view(dtype, None), &raw, &mut ws);
+        let per_mille = payload.len() * 1000 / raw.len();
+        assert!(
+            id == codec && per_mille <= most,
+            "{dtype} {id:?} {per_mille}"
+        );
+    }
+}
+
+#[test]
 fn equal_to_the_base_is_almost_free() {
     let raw = weights(DType::F32, 4 << 20, 3);
     let (view, mut ws) = (view(DType::F32, Some(&raw)), Workspace::default());

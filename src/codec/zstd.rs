@@ -1,22 +1,14 @@
 //! `Zstd`: one zstd frame of the whole chunk.
 
 use super::workspace::Effort;
-use super::{ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Workspace};
+use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Workspace};
 
 /// The codec whose payload is one zstd frame (RFC 8878) of the chunk.
 pub struct Zstd;
 
 impl Codec for Zstd {
-    fn id(&self) -> CodecId {
-        CodecId(1)
-    }
-
-    fn name(&self) -> &'static str {
-        "zstd"
-    }
-
-    fn class(&self) -> Class {
-        Class::Plain
+    fn head(&self) -> Head {
+        Head::new(1, "zstd", Class::Plain)
     }
 
     fn encode(

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
@@ -37,7 +39,26 @@ pub struct Loader<'a> {
     /// Where sketches' elements come from, by rows and row length.
     places: HashMap<(u64, u64), Arc<Places>>,
     /// What the segmenters had to say, with the file's path.
-    pub warnings: Vec<String>,
+    warnings: Vec<String>,
+}
+
+/// The batches of a model, read ahead by another thread; ends when dropped.
+pub struct Batches {
+    loaded: Receiver<Result<Batch>>,
+    arenas: Sender<Vec<u8>>,
+}
+
+impl Batches {
+    /// Waits for the next batch; `None` when all files are read.
+    pub fn next(&mut self) -> Result<Option<Batch>> {
+        self.loaded.recv().ok().transpose()
+    }
+
+    /// Lets the memory of a batch that is done be used again.
+    pub fn give_back(&self, arena: Vec<u8>) {
+        // A loader that has read everything needs none.
+        let _ = self.arenas.send(arena);
+    }
 }
 
 /// A span that is to be read.
@@ -106,8 +127,33 @@ impl<'a> Loader<'a> {
         }
     }
 
+    /// Starts to read in a thread of its own, which ends with what the segmenters had to say.
+    ///
+    /// One batch waits while the next is read: the hash of a whole file is no work for several threads, and
+    /// what the pool reads has to wait for what it encodes.
+    pub fn spawn<'scope>(
+        mut self,
+        scope: &'scope Scope<'scope, '_>,
+    ) -> (ScopedJoinHandle<'scope, Vec<String>>, Batches)
+    where
+        'a: 'scope,
+    {
+        let (send, loaded) = sync_channel(1);
+        let (arenas, spare) = channel::<Vec<u8>>();
+        let load = move || {
+            while let Some(batch) = self.next(spare.try_recv().unwrap_or_default()).transpose() {
+                let failed = batch.is_err();
+                if send.send(batch).is_err() || failed {
+                    break;
+                }
+            }
+            self.warnings
+        };
+        (scope.spawn(load), Batches { loaded, arenas })
+    }
+
     /// Reads the next batch, using the memory of `arena`; `None` when all files are read.
-    pub fn next(&mut self, arena: Vec<u8>) -> Result<Option<Batch>> {
+    fn next(&mut self, arena: Vec<u8>) -> Result<Option<Batch>> {
         let mut batch = Batch {
             arena,
             ..Batch::default()

@@ -3,11 +3,13 @@
 //! Models are stored one after another, bases first. Within a model, batches of spans are read and hashed,
 //! looked up, encoded in parallel and written in order, three batches under way at a time.
 
+mod bases;
 mod batch;
 mod load;
 mod model;
 pub mod order;
 mod pair;
+mod revisions;
 pub(crate) mod scan_record;
 mod work;
 
@@ -40,6 +42,10 @@ pub struct Job {
 
 /// How to store.
 #[derive(Clone)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent choices of the user"
+)]
 pub struct Options {
     /// Worker threads, at least one.
     pub threads: usize,
@@ -51,6 +57,8 @@ pub struct Options {
     pub optional: HashSet<ModelId>,
     /// Whether the files of a model that the store has may be gone in part: a run that deletes them was stopped.
     pub may_be_deleted: bool,
+    /// Whether every snapshot of a model in a Hugging Face cache is stored, each as a version of the model.
+    pub all_revisions: bool,
     /// Whether to wait while another process writes to the store, instead of failing.
     pub wait: bool,
     /// The disk that the store lies on.
@@ -66,6 +74,7 @@ impl Default for Options {
             accept_missing: false,
             optional: HashSet::new(),
             may_be_deleted: false,
+            all_revisions: false,
             wait: false,
             disk: Arc::new(LocalDisk),
         }
@@ -87,38 +96,31 @@ pub fn run(
     options: &Options,
     monitor: &dyn Monitor,
 ) -> Result<IngestReport> {
-    let located = jobs.iter().map(|job| locate(model_dir, &job.model));
-    run_located(
-        jobs,
-        located.collect(),
-        model_dir,
-        store_dir,
-        options,
-        monitor,
-    )
+    let (jobs, located) = if options.all_revisions {
+        revisions::locate_all(jobs, model_dir)
+    } else {
+        let located = jobs.iter().map(|job| locate(model_dir, &job.model));
+        (jobs.to_vec(), located.collect())
+    };
+    run_located(&jobs, located, model_dir, store_dir, options, monitor)
 }
 
-/// Stores the model in `directory`, wherever that is.
+/// Stores the model in `directories`, wherever they are: one, or several revisions, the current one last.
 ///
 /// # Errors
 /// Those of [`run`].
 pub fn add(
     job: &Job,
-    directory: ModelDir,
+    directories: Vec<ModelDir>,
     store_dir: &Path,
     options: &Options,
     monitor: &dyn Monitor,
 ) -> Result<IngestReport> {
-    let root = directory.root().to_path_buf();
-    let jobs = std::slice::from_ref(job);
-    run_located(
-        jobs,
-        vec![Ok(Some(directory))],
-        &root,
-        store_dir,
-        options,
-        monitor,
-    )
+    let first = directories.first().map(ModelDir::root);
+    let root = first.unwrap_or(store_dir).to_path_buf();
+    let jobs = vec![job.clone(); directories.len()];
+    let located = directories.into_iter().map(|found| Ok(Some(found)));
+    run_located(&jobs, located.collect(), &root, store_dir, options, monitor)
 }
 
 fn run_located(
@@ -148,6 +150,7 @@ fn run_located(
         monitor,
         model_dir,
         depended,
+        bases: bases::Bases::default(),
         search: pair::Search::default(),
     };
     let models = run.all(jobs, located, &clashes);
@@ -168,6 +171,8 @@ struct Run<'a> {
     model_dir: &'a Path,
     /// Objects that others are encoded against: should one be stored anew, it must not get a base itself.
     depended: HashSet<Hash>,
+    /// Bases that are there.
+    bases: bases::Bases,
     /// What is known of the store's tensors.
     search: pair::Search,
 }

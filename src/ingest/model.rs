@@ -1,14 +1,18 @@
 //! Stores one model: what is known is referenced, what is new is encoded, and the manifest comes last.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::batch::{Batch, HashedSpan};
-use super::load::Loader;
+use super::load::{Batches, Loader};
 use super::pair::{New, Pairs};
+use super::revisions;
 use super::scan_record::ScanRecord;
 use super::work::{Done, Output, Planned, cut};
 use super::{Job, Run};
+use crate::adapter::Adapter;
+use crate::checkpoint::TensorInfo;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::name::ModelId;
@@ -28,24 +32,24 @@ pub fn ingest(
     report: &mut ModelReport,
 ) -> Result<()> {
     run.writer.store().check_case(&job.model)?;
+    report.commit = directory.commit().map(str::to_owned);
     let listing = directory.scan()?;
     report.warnings.extend(listing.warnings.iter().cloned());
     report.files = listing.files.len();
     report.bytes = listing.files.iter().map(|file| file.size).sum();
-    let existing = existing(run.writer.store(), &job.model, report)?;
+    let existing = existing(run, job, directory, report)?;
     if let Some(manifest) = &existing {
         let gone = listing.files.is_empty() && !manifest.files.is_empty();
         if gone || run.options.may_be_deleted && is_rest(manifest, &listing)? {
-            report.status = Status::AlreadyStored;
-            report.version = Some(manifest.version);
-            return Ok(());
+            return revisions::keep(run, directory, manifest, report);
         }
         check_missing(run, manifest, &listing)?;
-        if is_untouched(run.writer.store(), manifest, &listing) {
-            report.status = Status::AlreadyStored;
-            report.version = Some(manifest.version);
-            return Ok(());
+        if is_untouched(run, manifest, &listing) {
+            return revisions::keep(run, directory, manifest, report);
         }
+    } else if revisions::is_own_version(run, directory) {
+        let store = run.writer.store();
+        revisions::warn_of_missing(store, directory, &job.model, &listing, report)?;
     }
     run.monitor.begin(job.model.as_str(), report.bytes);
     let base_name = job.base.as_ref().map(ModelId::as_str);
@@ -59,7 +63,11 @@ pub fn ingest(
     let base = base_tensors(run.writer.store(), job, report)?;
     manifest.base = base.is_some().then(|| job.base.clone()).flatten();
     let hints = job.base.clone().zip(base).into_iter();
-    let hints = hints.chain(own_hints(run, job, &listing)).collect();
+    let hints = hints.chain(own_hints(run, job, &listing));
+    // Nothing is as near to a model as its last version.
+    let before = owners::tensors(run.writer.store(), &job.model);
+    let before = before.map(|tensors| (job.model.clone(), tensors));
+    let hints = hints.chain(before).collect();
     let pairs = store_files(run, &listing, hints, &mut manifest, report)?;
     run.writer.barrier()?;
     let store = run.writer.store().clone();
@@ -68,19 +76,22 @@ pub fn ingest(
     manifest.base = manifest.base.take().or(most);
     report.base.clone_from(&manifest.base);
     report.bases.clone_from(&manifest.bases);
-    conclude(run, &listing, manifest, existing, report)
+    conclude(run, directory, &listing, manifest, existing, report)
 }
 
 /// Commits the new version, unless it says the same as the one before.
 fn conclude(
     run: &mut Run<'_>,
+    directory: &ModelDir,
     listing: &Listing,
     manifest: Manifest,
     existing: Option<Manifest>,
     report: &mut ModelReport,
 ) -> Result<()> {
     let version = match existing {
-        Some(old) if old.same_content(&manifest) => {
+        Some(old)
+            if old.same_content(&manifest) && !revisions::is_outdated(run, directory, &old)? =>
+        {
             // Objects that were lost or damaged may have been stored anew.
             run.writer.barrier()?;
             report.status = Status::AlreadyStored;
@@ -97,15 +108,24 @@ fn conclude(
         }
     };
     report.version = Some(version);
-    match ScanRecord::new(version, &listing.files) {
+    match revisions::record(run, directory, version, listing, &manifest.model) {
         Some(record) => run.writer.write_scan(&manifest.model, &record),
         None => Ok(()),
     }
 }
 
-/// Reads what the store holds of the model; a damaged newest version counts as none.
-fn existing(store: &Store, id: &ModelId, report: &mut ModelReport) -> Result<Option<Manifest>> {
-    match store.newest(id) {
+/// Reads what the store holds of the model, or of the revision; a damaged newest version counts as none.
+fn existing(
+    run: &Run<'_>,
+    job: &Job,
+    directory: &ModelDir,
+    report: &mut ModelReport,
+) -> Result<Option<Manifest>> {
+    let store = run.writer.store();
+    if revisions::is_own_version(run, directory) {
+        return revisions::version_of(store, job, directory, report);
+    }
+    match store.newest(&job.model) {
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             report
                 .warnings
@@ -117,7 +137,8 @@ fn existing(store: &Store, id: &ModelId, report: &mut ModelReport) -> Result<Opt
     }
 }
 
-fn next_version(store: &Store, id: &ModelId) -> Result<u32> {
+/// The number of the model's next version.
+pub fn next_version(store: &Store, id: &ModelId) -> Result<u32> {
     let last = store.versions(id)?.last().copied().unwrap_or(0);
     last.checked_add(1).ok_or_else(|| Error::Name {
         name: format!("{id}@{last}"),
@@ -144,12 +165,7 @@ fn is_rest(manifest: &Manifest, listing: &Listing) -> Result<bool> {
 }
 
 fn check_missing(run: &Run<'_>, manifest: &Manifest, listing: &Listing) -> Result<()> {
-    let present: HashSet<_> = listing.files.iter().map(|file| &file.path).collect();
-    let gone: Vec<_> = manifest
-        .files
-        .iter()
-        .filter(|file| !present.contains(&file.path))
-        .collect();
+    let gone = missing(manifest, listing);
     let Some(first) = gone.first() else {
         return Ok(());
     };
@@ -170,13 +186,28 @@ fn check_missing(run: &Run<'_>, manifest: &Manifest, listing: &Listing) -> Resul
     })
 }
 
+/// The files of a version that the directory lacks.
+pub fn missing<'m>(manifest: &'m Manifest, listing: &Listing) -> Vec<&'m FileEntry> {
+    let present: HashSet<_> = listing.files.iter().map(|file| &file.path).collect();
+    let files = manifest.files.iter();
+    files.filter(|file| !present.contains(&file.path)).collect()
+}
+
 /// Tells whether nothing has to be read: the files are untouched, and every object is still there.
-fn is_untouched(store: &Store, manifest: &Manifest, listing: &Listing) -> bool {
+fn is_untouched(run: &mut Run<'_>, manifest: &Manifest, listing: &Listing) -> bool {
+    let store = run.writer.store();
     let record = ScanRecord::read(store, &manifest.model);
     let same = record.is_some_and(|record| record.matches(manifest.version, &listing.files));
+    let bases = &mut run.bases;
+    let is_whole = |segment: &Segment| {
+        let object = store.object(&segment.object);
+        object.is_ok_and(|object| {
+            let lacking = bases.lacking(store, &object.frame.head, &|_| false);
+            lacking.is_ok_and(|lacking| lacking.is_none())
+        })
+    };
     let mut segments = manifest.files.iter().flat_map(|file| &file.segments);
-    same && manifest.empty_dirs == listing.empty_dirs
-        && segments.all(|segment| store.object(&segment.object).is_ok())
+    same && manifest.empty_dirs == listing.empty_dirs && segments.all(is_whole)
 }
 
 fn draft(job: &Job, directory: &ModelDir, listing: &Listing, version: u32) -> Manifest {
@@ -248,6 +279,7 @@ fn store_files(
         manifest,
         report,
         claimed: HashSet::new(),
+        adapter: Adapter::find(listing),
         known_bytes,
         damaged,
     };
@@ -278,6 +310,8 @@ pub struct Session<'m> {
     report: &'m mut ModelReport,
     /// Objects of this model that are planned, and perhaps not yet written.
     claimed: HashSet<Hash>,
+    /// The adapter beside the weights.
+    adapter: Option<Arc<Adapter>>,
     /// By file, the bytes that were known before.
     known_bytes: Vec<u64>,
     /// Whether a base was met that is damaged.
@@ -285,43 +319,43 @@ pub struct Session<'m> {
 }
 
 impl Session<'_> {
-    /// While the pool encodes one piece of work, this thread writes the one before and reads the next.
+    /// While the pool encodes one piece of work, this thread writes the one before, and another reads ahead.
     fn stream(&mut self, run: &mut Run<'_>, listing: &Listing, output: &mut Output) -> Result<()> {
         let pool = run.pool.clone();
-        let mut loader = Loader::new(&pool, &listing.files);
-        let mut spare = Vec::new();
-        let mut current = loader.next(Vec::new())?;
+        let loader = Loader::new(&pool, &listing.files);
+        std::thread::scope(|scope| {
+            let (loading, batches) = loader.spawn(scope);
+            let done = self.work_off(run, batches, output);
+            self.report.warnings.append(&mut join(loading));
+            done
+        })
+    }
+
+    fn work_off(
+        &mut self,
+        run: &mut Run<'_>,
+        mut batches: Batches,
+        output: &mut Output,
+    ) -> Result<()> {
         let mut done: Option<Done> = None;
-        while let Some(batch) = current.take() {
-            let mut works = cut(self.plan(run, &batch)?, run.options.threads)
-                .into_iter()
-                .peekable();
-            if works.peek().is_none() {
-                current = loader.next(std::mem::take(&mut spare))?;
-            }
-            while let Some(work) = works.next() {
-                let last = works.peek().is_none();
+        while let Some(batch) = batches.next()? {
+            for work in cut(self.plan(run, &batch)?, run.options.threads) {
                 let (reader, encode, damaged) = (&run.reader, &run.options.encode, &self.damaged);
-                let writer = &mut run.writer;
-                let encoded = std::thread::scope(|scope| {
-                    let worker = scope
-                        .spawn(|| pool.install(|| work.encode(&batch, reader, encode, damaged)));
+                let (pool, writer) = (&run.pool, &mut run.writer);
+                done = Some(std::thread::scope(|scope| {
+                    let encode = || work.encode(&batch, reader, encode, damaged);
+                    let worker = scope.spawn(|| pool.install(encode));
                     if let Some(done) = done.take() {
                         run.monitor.advance(output.write(writer, done)?);
                     }
-                    if last {
-                        current = loader.next(std::mem::take(&mut spare))?;
-                    }
                     join(worker)
-                })?;
-                done = Some(encoded);
+                })?);
             }
-            spare = batch.arena;
+            batches.give_back(batch.arena);
         }
         if let Some(done) = done.take() {
             run.monitor.advance(output.write(&mut run.writer, done)?);
         }
-        self.report.warnings.append(&mut loader.warnings);
         Ok(())
     }
 
@@ -367,17 +401,35 @@ impl Session<'_> {
         let bases = self.pair(run, batch, &new)?;
         let new = new.iter().map(|new| new.span).zip(bases);
         let all = new.chain(again.into_iter().map(|span| (span, None)));
-        let planned = all.map(|(span, base)| Planned::new(new_object(span, base), span));
+        let planned = all.map(|(span, base)| {
+            let tensor = span.span.tensor.as_ref();
+            let part = |tensor: &TensorInfo| self.adapter.as_ref()?.part(&tensor.name);
+            let mut object = new_object(span, base);
+            object.preparation = Preparation::new(tensor.and_then(part));
+            Planned::new(object, span)
+        });
         Ok(planned.collect())
     }
 
-    fn look_up(&mut self, run: &Run<'_>, span: &HashedSpan) -> Result<Lookup> {
+    fn look_up(&mut self, run: &mut Run<'_>, span: &HashedSpan) -> Result<Lookup> {
         let name = &span.digest.name;
-        if self.claimed.contains(name) || run.writer.is_pending(name) {
+        let is_coming = |name: &Hash| self.claimed.contains(name) || run.writer.is_pending(name);
+        if is_coming(name) {
             return Ok(Lookup::Known);
         }
-        match run.writer.store().find(name) {
-            Ok(Some(_)) => Ok(Lookup::Known),
+        let store = run.writer.store();
+        match store.find(name) {
+            Ok(Some(object)) => {
+                let head = &object.frame.head;
+                let Some(base) = run.bases.lacking(store, head, &is_coming)? else {
+                    return Ok(Lookup::Known);
+                };
+                self.report.warnings.push(format!(
+                    "object {name}: its base {base} is damaged or missing; stored anew"
+                ));
+                self.report.damage = true;
+                Ok(Lookup::Again)
+            }
             Ok(None) if run.depended.contains(name) => Ok(Lookup::Again),
             Ok(None) => Ok(Lookup::New),
             Err(error) if error.kind() == ErrorKind::Corrupt => {

@@ -18,6 +18,9 @@ pub struct ScanRecord {
     /// The version that holds what they contained.
     version: u32,
     files: Vec<(RelPath, Stamp)>,
+    /// The records of other revisions of the model that are on disk too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    others: Vec<ScanRecord>,
 }
 
 impl ScanRecord {
@@ -33,7 +36,20 @@ impl ScanRecord {
                 .iter()
                 .map(|file| (file.path.clone(), file.stamp))
                 .collect(),
+            others: Vec::new(),
         })
+    }
+
+    /// Keeps the records of other versions.
+    #[must_use]
+    pub fn beside(mut self, earlier: Option<Self>) -> Self {
+        let Some(mut earlier) = earlier else {
+            return self;
+        };
+        let others = std::mem::take(&mut earlier.others);
+        let others = others.into_iter().chain([earlier]);
+        self.others = others.filter(|one| one.version != self.version).collect();
+        self
     }
 
     /// Reads the record of a model; one that is missing or damaged only costs a second reading of the files.
@@ -47,8 +63,9 @@ impl ScanRecord {
         let same = |((path, stamp), file): (&(RelPath, Stamp), &SourceFile)| {
             *path == file.path && *stamp == file.stamp
         };
-        self.version == version
+        let is_this = self.version == version
             && self.files.len() == files.len()
-            && self.files.iter().zip(files).all(same)
+            && self.files.iter().zip(files).all(same);
+        is_this || self.others.iter().any(|one| one.matches(version, files))
     }
 }

@@ -1,7 +1,7 @@
 //! Encodes and decodes the chunks of an object whose factors are known.
 
 use super::factors::{Columns, Fitted, Rows};
-use super::kernel::{Bf16, F32, NO_HINT, Target, Word, finish};
+use super::kernel::{Bf16, F16, F32, NO_HINT, Target, Word, finish};
 use crate::dtype::DType;
 use crate::rans::{self, Bad, Chunk, Effort, Isa, Predict, Scratch};
 
@@ -10,7 +10,7 @@ const BLOCK: usize = 1024;
 
 /// Tells whether elements of this type are predicted.
 pub fn takes(dtype: DType) -> bool {
-    matches!(dtype, DType::Bf16 | DType::F32)
+    matches!(dtype, DType::Bf16 | DType::F16 | DType::F32)
 }
 
 /// Predicts the elements of a chunk.
@@ -26,6 +26,7 @@ impl Predict for Predictor<'_> {
         match self.columns.dtype {
             DType::F32 => self.run::<F32>(start, base, predicted, hints),
             DType::Bf16 => self.run::<Bf16>(start, base, predicted, hints),
+            DType::F16 => self.run::<F16>(start, base, predicted, hints),
             _ => {
                 predicted.copy_from_slice(base);
                 hints.fill(NO_HINT);

@@ -1,4 +1,8 @@
 //! Chooses a chunk's contexts: by class alone, or by class, row and column.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "cells are bytes, and rows and columns those of the grid"
+)]
 
 use super::encode::Effort;
 use super::fit::{self, Scales};
@@ -155,25 +159,35 @@ pub(super) fn fit_scales(
 /// Counts tokens by bin.
 fn count(tokens: &[u8], bins: &[u8], tables: &mut Vec<u32>, counts: &mut Vec<Counts>) {
     const CELLS: usize = 64 * TOKENS;
+    const RUN: usize = 64;
+    // The same cell of two tables must not lie a multiple of 4 KiB apart: processors take such for the same place.
+    const GAP: usize = 16;
     // Neighbours are often alike: two tables keep one count from waiting for the last.
     tables.clear();
-    tables.resize(2 * CELLS, 0);
+    tables.resize(2 * CELLS + GAP, 0);
     counts.resize(64, [0; TOKENS]);
-    let ([even, odd], _) = tables.as_chunks_mut::<CELLS>() else {
+    let (even, odd) = tables.split_at_mut(CELLS + GAP);
+    let (Some(even), Some(odd)) = (
+        even.first_chunk_mut::<CELLS>(),
+        odd.first_chunk_mut::<CELLS>(),
+    ) else {
         return;
     };
-    let index = |token: u8, bin: u8| (usize::from(bin & 63) << 8) | usize::from(token);
-    let (tokens, last_token) = tokens.as_chunks::<2>();
-    let (bins, last_bin) = bins.as_chunks::<2>();
-    for (token, bin) in tokens.iter().zip(bins) {
-        even[index(token[0], bin[0])] += 1;
-        odd[index(token[1], bin[1])] += 1;
+    let at = |cell: u16| usize::from(cell) % CELLS;
+    let (tokens, last_tokens) = tokens.as_chunks::<RUN>();
+    let (bins, last_bins) = bins.as_chunks::<RUN>();
+    for (tokens, bins) in tokens.iter().zip(bins) {
+        let cells: [u16; RUN] = std::array::from_fn(|i| u16::from_le_bytes([tokens[i], bins[i]]));
+        for &[first, second] in cells.as_chunks::<2>().0 {
+            even[at(first)] += 1;
+            odd[at(second)] += 1;
+        }
     }
-    for (&token, &bin) in last_token.iter().zip(last_bin) {
-        even[index(token, bin)] += 1;
+    for (&token, &bin) in last_tokens.iter().zip(last_bins) {
+        even[at(u16::from_le_bytes([token, bin]))] += 1;
     }
     let sums = even.iter().zip(odd.iter()).map(|(a, b)| a + b);
-    for (count, sum) in counts.iter_mut().flatten().zip(sums) {
+    for (count, sum) in counts.as_flattened_mut().iter_mut().zip(sums) {
         *count = sum;
     }
 }

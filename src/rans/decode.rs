@@ -5,10 +5,10 @@ use super::fit::Scales;
 use super::kernel::{Coder, Isa, Relation, RunScales, Word, group_bytes};
 use super::model::BinMap;
 use super::phased::{self, CELLS, Predict};
-use super::side::{self, read_states};
+use super::side;
 use super::table;
 use super::token::{CLASSES, Format, TokenMap};
-use super::{Bad, Chunk, FEW_LANES, Grid, LANES, LOW, Scratch, flags, lanes_of};
+use super::{Bad, Chunk, Grid, LANES, LOW, Scratch, flags, lanes_of};
 
 /// Elements that are decoded at a time; whole groups, small enough for the first cache.
 const BLOCK: usize = 4096;
@@ -152,33 +152,13 @@ impl<'a> Stream<'a> {
         decoder: &mut Vec<u32>,
     ) -> Result<Self, Bad> {
         let delta = chunk.base.is_some();
-        let known = flags::CODED
-            | flags::SCALED
-            | flags::FINE_TABLE
-            | if delta { flags::FINE } else { 0 }
-            | if predict.is_some() && format.bits == 16 {
-                flags::PHASED
-            } else {
-                0
-            };
+        let known = known_flags(format, delta, predict.is_some());
         if kind & flags::CODED == 0 || kind & !known != 0 {
             return Err(Bad::Malformed("kind"));
         }
         let (window, mut rest) = rest.split_first_chunk().ok_or(Bad::Truncated)?;
         let window = u16::from_le_bytes(*window);
-        let last = if delta {
-            u64::from(format.top_exponent())
-        } else {
-            TokenMap::last_window(format)
-        };
-        if u64::from(window) > last {
-            return Err(Bad::Malformed("window"));
-        }
-        let map = if delta {
-            TokenMap::delta(format, kind & flags::FINE != 0)
-        } else {
-            TokenMap::solo(format, u64::from(window))
-        };
+        let map = token_map(format, delta, kind, window)?;
         let grid = chunk.grid(elements);
         let scales = if kind & flags::SCALED == 0 {
             None
@@ -186,50 +166,20 @@ impl<'a> Stream<'a> {
             Some(read_scales(delta, grid, elements, &mut rest)?)
         };
         let mut reader = BitReader::new(rest);
-        let (contexts, count) = match scales {
-            scales if kind & flags::PHASED != 0 => {
-                let (map, count) = phased::read_map(&mut reader)?;
-                (Contexts::Phased(scales.map(Box::new), Box::new(map)), count)
-            }
-            Some(scales) => {
-                let bins = BinMap::<64>::read(&mut reader)?;
-                (Contexts::Scaled(Box::new(scales), bins.0), bins.contexts())
-            }
-            None if delta => {
-                let bins = BinMap::<CLASSES>::read(&mut reader)?;
-                (Contexts::Plain(bins.0), bins.contexts())
-            }
-            None => (Contexts::Plain([0; CLASSES]), 1),
-        };
-        let table_bits = if kind & flags::FINE_TABLE == 0 {
-            11
-        } else {
-            12
-        };
+        let (contexts, count) = read_contexts(scales, delta, kind, &mut reader)?;
+        let fine = kind & flags::FINE_TABLE != 0;
+        let table_bits = if fine { 12 } else { 11 };
         decoder.clear();
         for _ in 0..count {
-            table::lay_out_decoder(
-                &table::read(&mut reader, map.alphabet, table_bits)?,
-                decoder,
-            );
+            let frequencies = table::read(&mut reader, map.alphabet, table_bits)?;
+            table::lay_out_decoder(&frequencies, decoder);
         }
-        let rest = reader.rest()?;
-        let mut states = [LOW; LANES];
-        let words = if lanes_of(elements) == LANES {
-            let (wide, words) = read_states::<LANES>(rest)?;
-            states = wide;
-            words
-        } else {
-            let (few, words) = read_states::<FEW_LANES>(rest)?;
-            states[..FEW_LANES].copy_from_slice(&few);
-            words
-        };
-        let top = u32::from(window);
+        let (states, words) = side::read_lanes(lanes_of(elements), reader.rest()?)?;
         Ok(Self {
             predict,
             format,
             grid,
-            top,
+            top: u32::from(window),
             map,
             contexts,
             table_bits,
@@ -286,12 +236,12 @@ impl<'a> Stream<'a> {
                 base,
                 start,
                 ctx,
-            );
+            )?;
             if let Contexts::Phased(_, map) = &self.contexts {
                 isa.phase_contexts(map, hints, ctx);
             }
             let relation = base.map_or(Relation::Solo, Relation::Delta);
-            let states = &mut self.states[..lanes];
+            let states = self.states.get_mut(..lanes).ok_or(Bad::Truncated)?;
             words.decode(isa, &coder, states, ctx, relation, codes, out)?;
             if let (Contexts::Phased(..), Some(predicted)) = (&self.contexts, base) {
                 isa.reflect(predicted, hints, out);
@@ -302,6 +252,59 @@ impl<'a> Stream<'a> {
         }
         Ok(())
     }
+}
+
+/// The bits that a payload's kind may have.
+fn known_flags(format: Format, delta: bool, predicted: bool) -> u8 {
+    let mut known = flags::CODED | flags::SCALED | flags::FINE_TABLE;
+    if delta {
+        known |= flags::FINE;
+    }
+    if predicted && format.bits == 16 {
+        known |= flags::PHASED;
+    }
+    known
+}
+
+/// The tokens of a payload of this kind and window.
+fn token_map(format: Format, delta: bool, kind: u8, window: u16) -> Result<TokenMap, Bad> {
+    let last = if delta {
+        u64::from(format.top_exponent())
+    } else {
+        TokenMap::last_window(format)
+    };
+    if u64::from(window) > last {
+        return Err(Bad::Malformed("window"));
+    }
+    Ok(if delta {
+        TokenMap::delta(format, kind & flags::FINE != 0)
+    } else {
+        TokenMap::solo(format, u64::from(window))
+    })
+}
+
+/// Reads how contexts come about, and how many they are.
+fn read_contexts(
+    scales: Option<Scales>,
+    delta: bool,
+    kind: u8,
+    reader: &mut BitReader<'_>,
+) -> Result<(Contexts, usize), Bad> {
+    Ok(match scales {
+        scales if kind & flags::PHASED != 0 => {
+            let (map, count) = phased::read_map(reader)?;
+            (Contexts::Phased(scales.map(Box::new), Box::new(map)), count)
+        }
+        Some(scales) => {
+            let bins = BinMap::<64>::read(reader)?;
+            (Contexts::Scaled(Box::new(scales), bins.0), bins.contexts())
+        }
+        None if delta => {
+            let bins = BinMap::<CLASSES>::read(reader)?;
+            (Contexts::Plain(bins.0), bins.contexts())
+        }
+        None => (Contexts::Plain([0; CLASSES]), 1),
+    })
 }
 
 fn read_scales(delta: bool, grid: Grid, elements: usize, rest: &mut &[u8]) -> Result<Scales, Bad> {
@@ -335,7 +338,7 @@ fn contexts(
     base: Option<&[u8]>,
     start: usize,
     out: &mut [u8],
-) {
+) -> Result<(), Bad> {
     match base {
         Some(base) => isa.classes(format, top, base, out),
         None => out.fill(0),
@@ -344,27 +347,39 @@ fn contexts(
         Contexts::Plain(map) => isa.plain_contexts(map, out),
         Contexts::Phased(None, _) => isa.plain_contexts(&phased::class_cells(), out),
         Contexts::Phased(Some(scales), _) => {
-            scaled(isa, grid, scales, &phased::scale_cells().0, start, out);
+            return scaled(isa, grid, scales, &phased::scale_cells().0, start, out);
         }
-        Contexts::Scaled(scales, map) => scaled(isa, grid, scales, map, start, out),
+        Contexts::Scaled(scales, map) => return scaled(isa, grid, scales, map, start, out),
     }
+    Ok(())
 }
 
-/// Replaces the classes of the elements from `start` on by what `map` has for their scales.
-fn scaled(isa: Isa, grid: Grid, scales: &Scales, map: &[u8; 64], start: usize, out: &mut [u8]) {
+/// Replaces the classes of the elements from `start` on, at most [`BLOCK`], by what `map` has for their scales.
+fn scaled(
+    isa: Isa,
+    grid: Grid,
+    scales: &Scales,
+    map: &[u8; 64],
+    start: usize,
+    out: &mut [u8],
+) -> Result<(), Bad> {
+    const MISSING: Bad = Bad::Malformed("scales");
     let mut classes = [0u8; BLOCK];
-    let classes = &mut classes[..out.len()];
+    let classes = classes.get_mut(..out.len()).ok_or(MISSING)?;
     classes.copy_from_slice(out);
     for (from, to, row, column) in grid.runs(start, start + out.len()) {
-        let columns = &scales.columns[column..column + (to - from)];
+        let columns = scales.columns.get(column..column + (to - from));
         let run = RunScales {
             class: &scales.class,
-            columns,
-            row: scales.rows[row],
+            columns: columns.ok_or(MISSING)?,
+            row: *scales.rows.get(row).ok_or(MISSING)?,
         };
         let here = from - start..to - start;
-        isa.scaled_contexts(&classes[here.clone()], &run, map, &mut out[here]);
+        let classes = classes.get(here.clone()).ok_or(MISSING)?;
+        let out = out.get_mut(here).ok_or(MISSING)?;
+        isa.scaled_contexts(classes, &run, map, out);
     }
+    Ok(())
 }
 
 /// The words of a payload, with room behind the last one so that loops need not look at every word.
@@ -415,8 +430,9 @@ impl<'a> Words<'a> {
             *at = 0;
         }
         let start = done * (out.len() / codes.len().max(1));
-        let (ctx, relation) = (&ctx[done..], relation.after(start));
-        let (codes, out) = (&mut codes[done..], &mut out[start..]);
+        let (ctx, relation) = (ctx.get(done..).unwrap_or_default(), relation.after(start));
+        let codes = codes.get_mut(done..).unwrap_or_default();
+        let out = out.get_mut(start..).unwrap_or_default();
         let more = isa.decode(coder, states, &self.tail, at, ctx, relation, codes, out);
         if more == codes.len() {
             Ok(())

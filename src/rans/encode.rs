@@ -1,4 +1,8 @@
 //! Encodes a chunk: cuts it into parts, has contexts chosen, writes tables and words.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "lanes and words are those that the coder was given"
+)]
 
 use std::mem::take;
 
@@ -7,10 +11,10 @@ use super::choose::{Choice, choose, contexts};
 use super::fit;
 use super::kernel::{Coder, Isa, Link, Relation};
 use super::parts::{self, cut};
-use super::phased::{self, Predict};
+use super::phased::{self, Phased, Predict};
 use super::table::{self, Counts};
 use super::token::{Format, TokenMap};
-use super::{Chunk, LOW, Scratch, flags, lanes_of};
+use super::{Chunk, Grid, LOW, Scratch, flags, lanes_of};
 
 /// How much time an encoder may take for how small a result; the decoder does not care.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,45 +161,7 @@ fn encode_elements(
     };
     out.push(flags);
     out.extend_from_slice(&plan.window.to_le_bytes());
-    scratch.ctx.resize(scratch.parts.tokens.len(), 0);
-    let mut writer;
-    let counts = match choice {
-        Choice::Plain(merged) => {
-            writer = BitWriter::new(out);
-            if plan.classes {
-                merged.map.write(&mut writer);
-            }
-            scratch.ctx.copy_from_slice(&scratch.parts.classes);
-            isa.plain_contexts(&merged.map.0, &mut scratch.ctx);
-            merged.counts
-        }
-        Choice::Scaled(scales, merged, side) => {
-            if plan.classes {
-                out.extend(scales.class.iter().map(|&scale| scale as u8));
-            }
-            out.extend_from_slice(&side);
-            writer = BitWriter::new(out);
-            merged.map.write(&mut writer);
-            contexts(
-                isa,
-                grid,
-                &scales,
-                &scratch.parts.classes,
-                &merged.map,
-                &mut scratch.ctx,
-            );
-            merged.counts
-        }
-        Choice::Phased(phased) => {
-            if let Some((scales, side)) = &phased.scales {
-                out.extend(scales.class.iter().map(|&scale| scale as u8));
-                out.extend_from_slice(side);
-            }
-            writer = BitWriter::new(out);
-            phased::write_map(&phased.map, &mut writer);
-            phased.counts
-        }
-    };
+    let (writer, counts) = write_contexts(isa, &plan, grid, choice, scratch, out);
     write_tables(
         &plan.map,
         counts,
@@ -204,6 +170,53 @@ fn encode_elements(
         &mut scratch.table,
     );
     write_words(isa, &plan, effort.table_bits(), scratch, out);
+}
+
+/// Writes scales and the map of contexts, and each element's context to `scratch`; returns what goes on writing, and the
+/// tokens counted by context.
+fn write_contexts<'a>(
+    isa: Isa,
+    plan: &Plan,
+    grid: Grid,
+    choice: Choice,
+    scratch: &mut Scratch,
+    out: &'a mut Vec<u8>,
+) -> (BitWriter<'a>, Vec<Counts>) {
+    let classes = &scratch.parts.classes;
+    let ctx = &mut scratch.ctx;
+    ctx.resize(scratch.parts.tokens.len(), 0);
+    if let Choice::Scaled(scales, _, side)
+    | Choice::Phased(Phased {
+        scales: Some((scales, side)),
+        ..
+    }) = &choice
+    {
+        if plan.classes {
+            out.extend(scales.class.iter().map(|&scale| scale as u8));
+        }
+        out.extend_from_slice(side);
+    }
+    let mut writer = BitWriter::new(out);
+    let counts = match choice {
+        Choice::Plain(merged) => {
+            if plan.classes {
+                merged.map.write(&mut writer);
+            }
+            ctx.copy_from_slice(classes);
+            isa.plain_contexts(&merged.map.0, ctx);
+            merged.counts
+        }
+        Choice::Scaled(scales, merged, _) => {
+            merged.map.write(&mut writer);
+            contexts(isa, grid, &scales, classes, &merged.map, ctx);
+            merged.counts
+        }
+        Choice::Phased(phased) => {
+            phased::write_map(&phased.map, &mut writer);
+            phased.counts
+        }
+    };
+    (writer, counts)
 }
 
 fn plan_delta(isa: Isa, format: Format, raw: &[u8], base: &[u8], scratch: &mut Scratch) -> Plan {

@@ -3,6 +3,10 @@
 //! The model: the mean log magnitude of an element is `mean[scale(class) + scale(column) + scale(row)]`, where `mean`
 //! is that of a normal variable rounded to integers. Newton steps on sums of residuals; all in integers, so that the
 //! same scales come out on every machine.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "rows, columns and classes are those of the grid"
+)]
 
 use super::Grid;
 use super::kernel::{Isa, Link, RunScales};

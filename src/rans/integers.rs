@@ -3,7 +3,7 @@
 use super::bits::{BitReader, BitWriter};
 use super::kernel::{Coder, Relation, group_bytes};
 use super::model::merge;
-use super::side::read_states;
+use super::side::read_lanes;
 use super::table::{self, Counts};
 use super::token::{Format, TOKENS, TokenMap};
 use super::{Bad, FEW_LANES, Isa, LANES, LOW};
@@ -42,6 +42,10 @@ fn kinds(runs: &[Run]) -> usize {
 }
 
 /// Appends `values`, which are the integers of all runs in order.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "kinds are below their limit, and the coder says where words start"
+)]
 pub fn write_integers(isa: Isa, runs: &[Run], values: &[i16], out: &mut Vec<u8>) {
     let Some(map) = tokens().filter(|_| !values.is_empty()) else {
         return;
@@ -95,7 +99,8 @@ pub fn write_integers(isa: Isa, runs: &[Run], values: &[i16], out: &mut Vec<u8>)
 fn contexts(runs: &[Run], map: &[u8; MOST_KINDS]) -> Vec<u8> {
     let mut out = Vec::with_capacity(runs.iter().map(|run| run.1).sum());
     for &(kind, length) in runs {
-        out.resize(out.len() + length, map[kind.min(MOST_KINDS - 1)]);
+        let context = map.get(kind).or(map.last()).copied();
+        out.resize(out.len() + length, context.unwrap_or_default());
     }
     out
 }
@@ -128,17 +133,8 @@ pub fn read_integers<'a>(
     let rest = reader.rest()?;
     let (length, rest) = rest.split_first_chunk().ok_or(Bad::Truncated)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Bad::Truncated)?;
-    let mut states = [LOW; LANES];
     let lanes = lanes(count);
-    let rest = if lanes == LANES {
-        let (wide, rest) = read_states::<LANES>(rest)?;
-        states = wide;
-        rest
-    } else {
-        let (few, rest) = read_states::<FEW_LANES>(rest)?;
-        states[..FEW_LANES].copy_from_slice(&few);
-        rest
-    };
+    let (mut states, rest) = read_lanes(lanes, rest)?;
     let (words, rest) = rest.split_at_checked(length).ok_or(Bad::Truncated)?;
     // The last groups may look for words behind the end.
     let mut padded = words.to_vec();
@@ -155,7 +151,7 @@ pub fn read_integers<'a>(
     let mut position = 0;
     let done = isa.decode(
         &coder,
-        &mut states[..lanes],
+        states.get_mut(..lanes).unwrap_or_default(),
         &padded,
         &mut position,
         &ctx,

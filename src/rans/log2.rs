@@ -1,7 +1,11 @@
 //! Logarithms in fixed point, the same on every machine.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "the table is one longer than the indices"
+)]
 
 /// Bits after the point.
-pub(super) const FRACTION: u32 = 16;
+pub(crate) const FRACTION: u32 = 16;
 
 /// `log2(1 + i/256)` for i in 0..=256.
 const TABLE: [u32; 257] = table();
@@ -47,7 +51,7 @@ pub(crate) fn log2(x: u32) -> u32 {
 }
 
 /// Returns `x * log2(x)` in units of 2^-16.
-pub(super) fn xlog2(x: u32) -> u64 {
+pub(crate) fn xlog2(x: u32) -> u64 {
     u64::from(x) * u64::from(log2(x))
 }
 

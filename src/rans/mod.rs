@@ -1,20 +1,18 @@
-//! Context-modelled entropy coding of float chunks: differences to a base, and words alone.
+//! Context-modelled entropy coding of chunks of floats and bytes: differences to a base, and words alone.
 //!
 //! The pieces, from the bits up: [`bits`] and [`log2`]; [`token`] maps elements of any float dtype to a small
 //! alphabet and raw bits; [`table`] holds frequencies; [`kernel`] runs the interleaved coder; [`fit`] estimates
 //! row and column scales; [`choose`] and [`model`] turn them into contexts; [`encode`] and [`decode`] put a chunk together.
 //! The format is described in `docs/codecs/rans.md`.
 
-// Bit fields are cut out of wider integers all over this module, and tables are indexed by values that their
-// construction bounds.
+// Bit fields are cut out of wider integers all over this module.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::inline_always,
-    clippy::similar_names,
-    clippy::indexing_slicing
+    clippy::similar_names
 )]
 
 mod bits;

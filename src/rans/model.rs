@@ -1,4 +1,5 @@
 //! Contexts: bins of elements with about the same expected magnitude, merged while that saves bits.
+#![allow(clippy::indexing_slicing, reason = "groups are numbered here")]
 
 use super::Bad;
 use super::bits::{BitReader, BitWriter};

@@ -1,4 +1,5 @@
 //! A chunk cut into what the coder codes, and where its windows lie.
+#![allow(clippy::indexing_slicing, reason = "parts are as long as the chunk")]
 
 use super::kernel::{CutRun, Isa, Relation, for_each_code, load};
 use super::log2::xlog2;

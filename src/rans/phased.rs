@@ -41,6 +41,7 @@ pub(super) fn scale_cells() -> BinMap<64> {
 
 /// Adds its phase to the first cell of each element and looks up the context.
 #[inline(always)]
+#[allow(clippy::indexing_slicing, reason = "there is a context for every byte")]
 pub(super) fn look_up(map: &[u8; CELLS], hints: &[u8], ctx: &mut [u8]) {
     for (ctx, &hint) in ctx.iter_mut().zip(hints) {
         *ctx = map[usize::from(*ctx | (hint & 7))];
@@ -166,6 +167,10 @@ pub fn estimate_predicted(
 }
 
 /// Counts tokens by cell.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "cells and regions are numbered here"
+)]
 fn count(tokens: &[u8], cells: &[u8], hints: &[u8]) -> Vec<Counts> {
     let mut counts = vec![[0u32; TOKENS]; CELLS];
     for ((&token, &cell), &hint) in tokens.iter().zip(cells).zip(hints) {
@@ -189,6 +194,10 @@ struct Border {
 }
 
 /// Merges neighbouring cells, the most profitable first, until none is and at most `most` contexts are left.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "cells and regions are numbered here"
+)]
 fn merge(cells: &[Counts], most: usize) -> Merged {
     let mut regions: Vec<(Counts, u64)> = cells.iter().map(|cell| (*cell, cost(cell))).collect();
     let is_used: Vec<bool> = cells
@@ -283,6 +292,10 @@ fn redraw(borders: &mut Vec<Border>, regions: &[(Counts, u64)], kept: usize, gon
     }));
 }
 
+#[allow(
+    clippy::indexing_slicing,
+    reason = "cells and regions are numbered here"
+)]
 fn gain(regions: &[(Counts, u64)], [a, b]: [usize; 2]) -> i64 {
     let (left, right) = (&regions[a], &regions[b]);
     (left.1 + right.1) as i64 - cost(&sum(&left.0, &right.0)) as i64
@@ -297,6 +310,10 @@ fn sum(left: &Counts, right: &Counts) -> Counts {
 }
 
 /// Numbers the regions in the order of their first cells.
+#[allow(
+    clippy::indexing_slicing,
+    reason = "cells and regions are numbered here"
+)]
 fn number(owner: &[usize], regions: &[(Counts, u64)]) -> Merged {
     let mut order: Vec<usize> = Vec::new();
     let mut map = [0u8; CELLS];
@@ -338,7 +355,10 @@ pub(super) fn write_map(map: &[u8; CELLS], writer: &mut BitWriter<'_>) {
 }
 
 fn neighbours(map: &[u8; CELLS], cell: usize) -> (Option<u8>, Option<u8>) {
-    let at = |back: usize| cell.checked_sub(back).map(|cell| map[cell]);
+    let at = |back: usize| {
+        cell.checked_sub(back)
+            .and_then(|cell| map.get(cell).copied())
+    };
     (at(1), at(PHASES))
 }
 
@@ -358,10 +378,13 @@ pub(super) fn read_map(reader: &mut BitReader<'_>) -> Result<([u8; CELLS], usize
             2 => Some(next),
             _ => Some(reader.take(6)? as u8),
         };
-        map[cell] = old.ok_or(Bad::Malformed("map"))?;
+        let context = old.ok_or(Bad::Malformed("map"))?;
         next += u8::from(kind == 2);
-        if map[cell] >= next || usize::from(next) > CONTEXTS {
+        if context >= next || usize::from(next) > CONTEXTS {
             return Err(Bad::Malformed("map"));
+        }
+        if let Some(slot) = map.get_mut(cell) {
+            *slot = context;
         }
     }
     Ok((map, usize::from(next)))

@@ -5,12 +5,13 @@ use super::kernel::{Coder, Isa, decode_codes, group_bytes};
 use super::model::{BinMap, merge};
 use super::table;
 use super::token::{TOKENS, TokenMap};
-use super::{Bad, FEW_LANES, LOW};
+use super::{Bad, FEW_LANES, LANES, LOW};
 
 /// Slots of the tables, as a power of two.
 const TABLE_BITS: u32 = 11;
 
 /// Appends two runs of scales, each with a table of its own where that is shorter.
+#[allow(clippy::indexing_slicing, reason = "there is a count for every byte")]
 pub(super) fn write(runs: [&[i8]; 2], out: &mut Vec<u8>) {
     let mut counts = [[0u32; TOKENS]; 2];
     let mut tokens = Vec::with_capacity(runs[0].len() + runs[1].len());
@@ -67,7 +68,7 @@ pub(super) fn read(bytes: &[u8], lengths: [usize; 2]) -> Result<([Vec<i8>; 2], &
     let rest = reader.rest()?;
     let (length, rest) = rest.split_first_chunk().ok_or(Bad::Truncated)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Bad::Truncated)?;
-    let (mut states, rest) = read_states::<FEW_LANES>(rest)?;
+    let (mut states, rest) = read_lanes(FEW_LANES, rest)?;
     let (words, rest) = rest.split_at_checked(length).ok_or(Bad::Truncated)?;
     // The last group may look for words behind the end.
     let mut padded = words.to_vec();
@@ -85,13 +86,13 @@ pub(super) fn read(bytes: &[u8], lengths: [usize; 2]) -> Result<([Vec<i8>; 2], &
     let mut position = 0;
     let done = decode_codes(
         &coder,
-        &mut states,
+        states.get_mut(..FEW_LANES).unwrap_or_default(),
         &padded,
         &mut position,
         &ctx,
         &mut codes,
     );
-    if done != codes.len() || position != length || states != [LOW; FEW_LANES] {
+    if done != codes.len() || position != length || states.iter().any(|&x| x != LOW) {
         return Err(Bad::Malformed("scales"));
     }
     let mut rows: Vec<i8> = codes.iter().map(|&code| unzigzag(code as u8)).collect();
@@ -99,10 +100,10 @@ pub(super) fn read(bytes: &[u8], lengths: [usize; 2]) -> Result<([Vec<i8>; 2], &
     Ok(([rows, columns], rest))
 }
 
-/// Reads the lanes' states.
-pub(super) fn read_states<const N: usize>(bytes: &[u8]) -> Result<([u32; N], &[u8]), Bad> {
-    let (head, rest) = bytes.split_at_checked(4 * N).ok_or(Bad::Truncated)?;
-    let mut states = [0; N];
+/// Reads the states of so many lanes; others are where lanes start and end.
+pub(super) fn read_lanes(lanes: usize, bytes: &[u8]) -> Result<([u32; LANES], &[u8]), Bad> {
+    let (head, rest) = bytes.split_at_checked(4 * lanes).ok_or(Bad::Truncated)?;
+    let mut states = [LOW; LANES];
     for (state, bytes) in states.iter_mut().zip(head.as_chunks::<4>().0) {
         *state = u32::from_le_bytes(*bytes);
         if *state < LOW {

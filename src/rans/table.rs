@@ -34,6 +34,7 @@ pub(super) fn cost(counts: &Counts) -> u64 {
 }
 
 /// Moves tokens that are not worth a slot to the escape token; returns whether any moved.
+#[allow(clippy::indexing_slicing, reason = "tokens are below the alphabet")]
 pub(super) fn fold_rare(counts: &mut Counts, map: &TokenMap, table_bits: u32) {
     if map.escape >= map.alphabet {
         return;
@@ -61,12 +62,14 @@ pub(super) fn fold_rare(counts: &mut Counts, map: &TokenMap, table_bits: u32) {
     }
 }
 
+#[allow(clippy::indexing_slicing, reason = "tokens are below the alphabet")]
 fn escape_of(map: &TokenMap, token: usize) -> (usize, u32) {
     let target = usize::from(map.escaped(token as u8, 0).0);
     (target, u32::from(map.raw_bits[target]))
 }
 
 /// Fits frequencies to counts; `table_bits` slots, as a power of two.
+#[allow(clippy::indexing_slicing, reason = "tokens are below the alphabet")]
 pub(super) fn normalise(counts: &Counts, table_bits: u32) -> Frequencies {
     let slots = 1i64 << table_bits;
     let mut counts = *counts;

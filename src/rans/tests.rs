@@ -4,13 +4,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-const DTYPES: [DType; 6] = [
+const DTYPES: [DType; 7] = [
     DType::Bf16,
     DType::F16,
     DType::F32,
     DType::F64,
     DType::F8E4M3,
     DType::F8E5M2,
+    DType::Bool,
 ];
 
 /// Numbers that look random, the same in every run.

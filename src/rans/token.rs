@@ -2,6 +2,10 @@
 //!
 //! Every element becomes a *code*, an unsigned integer of the element's width with the sign in the lowest bit.
 //! Token `t` stands for the codes `base[t] + (raw << shift)` with `raw` of `raw_bits[t]` bits.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a token is a byte, and tables have an entry for each"
+)]
 
 use crate::dtype::DType;
 
@@ -28,8 +32,18 @@ pub(super) struct Format {
     pub(super) window: u32,
 }
 
+/// Bytes that are no floats: every value is a token, and its own exponent.
+const BYTES: Format = Format {
+    bits: 8,
+    mantissa: 0,
+    linear: 8,
+    delta_heads: [0, 0],
+    solo_head: 0,
+    window: 256,
+};
+
 /// The dtypes that the coder takes.
-const FORMATS: [(DType, Format); 6] = [
+const FORMATS: [(DType, Format); 9] = [
     (
         DType::Bf16,
         Format {
@@ -96,6 +110,9 @@ const FORMATS: [(DType, Format); 6] = [
             window: 256,
         },
     ),
+    (DType::Bool, BYTES),
+    (DType::U8, BYTES),
+    (DType::I8, BYTES),
 ];
 
 impl Format {

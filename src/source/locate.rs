@@ -24,17 +24,40 @@ const LISTED_SNAPSHOTS: usize = 8;
 /// Fails where the first place that exists is not a directory, or is a cache folder that does not tell
 /// which of its snapshots to take.
 pub fn locate(model_dir: &Path, id: &ModelId) -> Result<Option<ModelDir>> {
+    if let Some(found) = uncached(model_dir, id)? {
+        return Ok(Some(found));
+    }
+    let cache = cache_folder(model_dir, id)?;
+    cache.map(|cache| snapshot(&cache)).transpose()
+}
+
+/// Finds the directory of a model that lies there under its own name.
+pub(super) fn uncached(model_dir: &Path, id: &ModelId) -> Result<Option<ModelDir>> {
     for separator in ["/", "--", "_"] {
         let root = model_dir.join(id.joined(separator));
         if exists(&root)? {
             return plain(root).map(Some);
         }
     }
-    let cache = model_dir.join(format!("models--{}", id.joined("--")));
-    if exists(&cache)? {
-        return snapshot(&cache).map(Some);
-    }
     Ok(None)
+}
+
+/// Finds the model's folder in a Hugging Face cache; one without any snapshot counts as none.
+pub(super) fn cache_folder(model_dir: &Path, id: &ModelId) -> Result<Option<PathBuf>> {
+    let cache = model_dir.join(format!("models--{}", id.joined("--")));
+    if !exists(&cache)? {
+        return Ok(None);
+    }
+    // Where a model was deleted, notes of the hub's tools may be left (`.no_exist`), or unfinished blobs.
+    let is_empty = cache.is_dir()
+        && snapshot_names(&cache.join("snapshots"))?.is_empty()
+        && !exists(&cache.join("refs").join("main"))?;
+    Ok((!is_empty).then_some(cache))
+}
+
+/// Tells whether a directory is a folder of a Hugging Face cache, whatever it is called.
+pub(super) fn is_cache_folder(path: &Path) -> Result<bool> {
+    Ok(exists(&path.join("snapshots"))? && exists(&path.join("blobs"))?)
 }
 
 /// Takes the directory at `path` as a model's: a plain one, a folder of a Hugging Face cache, or a snapshot in one.
@@ -43,7 +66,7 @@ pub fn locate(model_dir: &Path, id: &ModelId) -> Result<Option<ModelDir>> {
 ///
 /// Fails where it is no directory, or a cache folder that does not tell which of its snapshots to take.
 pub fn at(path: &Path) -> Result<ModelDir> {
-    if exists(&path.join("snapshots"))? && exists(&path.join("blobs"))? {
+    if is_cache_folder(path)? {
         return snapshot(path);
     }
     let root = plain(path.to_path_buf())?;
@@ -87,6 +110,7 @@ fn plain(root: PathBuf) -> Result<ModelDir> {
         canonical,
         boundary,
         commit,
+        is_current: true,
     })
 }
 
@@ -119,18 +143,18 @@ fn resolve_directory(path: &Path) -> Result<PathBuf> {
 }
 
 fn snapshot(cache: &Path) -> Result<ModelDir> {
-    let boundary = resolve_directory(cache)?;
+    resolve_directory(cache)?;
     let revision = match main_revision(cache)? {
         Some(revision) => revision,
         None => only_snapshot(cache)?,
     };
+    snapshot_of(cache, revision, true)
+}
+
+/// Takes one snapshot of a cache folder; `is_current` says whether the model is what that holds.
+pub(super) fn snapshot_of(cache: &Path, revision: String, is_current: bool) -> Result<ModelDir> {
+    let boundary = resolve_directory(cache)?;
     let root = cache.join("snapshots").join(&revision);
-    if !exists(&root)? {
-        let reason = format!(
-            "refs/main names the snapshot {revision}, which is not there; download it again"
-        );
-        return Err(Error::input(cache, reason));
-    }
     let canonical = resolve_directory(&root)?;
     if !canonical.starts_with(&boundary) {
         let reason = format!("leads out of its cache folder, to {}", canonical.display());
@@ -141,11 +165,12 @@ fn snapshot(cache: &Path) -> Result<ModelDir> {
         canonical,
         boundary,
         commit: Some(revision),
+        is_current,
     })
 }
 
-/// Reads `refs/main`; `None` if there is none.
-fn main_revision(cache: &Path) -> Result<Option<String>> {
+/// Reads `refs/main`, which has to name a snapshot that is there; `None` if there is none.
+pub(super) fn main_revision(cache: &Path) -> Result<Option<String>> {
     let path = cache.join("refs").join("main");
     if !exists(&path)? {
         return Ok(None);
@@ -156,14 +181,17 @@ fn main_revision(cache: &Path) -> Result<Option<String>> {
         .read_to_string(&mut text)
         .map_err(Error::io("read", &path))?;
     let revision = text.trim_ascii();
-    if is_revision(revision) {
-        Ok(Some(revision.to_owned()))
-    } else {
-        Err(Error::input(
-            path,
-            format!("{revision:?} is not a revision"),
-        ))
+    if !is_revision(revision) {
+        let reason = format!("{revision:?} is not a revision");
+        return Err(Error::input(path, reason));
     }
+    if !exists(&cache.join("snapshots").join(revision))? {
+        let reason = format!(
+            "refs/main names the snapshot {revision}, which is not there; download it again"
+        );
+        return Err(Error::input(cache, reason));
+    }
+    Ok(Some(revision.to_owned()))
 }
 
 /// Tells whether a text is fit to be the name of a snapshot's folder, and no path.
@@ -178,10 +206,7 @@ fn is_revision(text: &str) -> bool {
 fn only_snapshot(cache: &Path) -> Result<String> {
     let names = snapshot_names(&cache.join("snapshots"))?;
     match names.as_slice() {
-        [] => Err(Error::input(
-            cache,
-            "the cache folder has no snapshot; download the model again",
-        )),
+        [] => Err(no_snapshot(cache)),
         [one] => Ok(one.clone()),
         several => {
             let listed: Vec<&str> = several
@@ -204,7 +229,14 @@ fn only_snapshot(cache: &Path) -> Result<String> {
     }
 }
 
-fn snapshot_names(directory: &Path) -> Result<Vec<String>> {
+pub(super) fn no_snapshot(cache: &Path) -> Error {
+    Error::input(
+        cache,
+        "the cache folder has no snapshot; download the model again",
+    )
+}
+
+pub(super) fn snapshot_names(directory: &Path) -> Result<Vec<String>> {
     if !exists(directory)? {
         return Ok(Vec::new());
     }

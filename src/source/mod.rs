@@ -10,6 +10,7 @@
 mod file;
 mod left_out;
 mod locate;
+mod revisions;
 mod scan;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 pub use file::{OpenFile, SourceFile, Stamp};
 pub use left_out::{DOWNLOADS, LeftOut};
 pub use locate::{at, locate};
+pub use revisions::{every_revision, every_revision_at};
 pub use scan::{Listing, MAX_ENTRIES};
 
 /// The directory of one model.
@@ -26,6 +28,7 @@ pub struct ModelDir {
     canonical: PathBuf,
     boundary: PathBuf,
     commit: Option<String>,
+    is_current: bool,
 }
 
 impl ModelDir {
@@ -48,6 +51,11 @@ impl ModelDir {
     /// Returns the revision of the snapshot, if the directory is in a Hugging Face cache.
     pub fn commit(&self) -> Option<&str> {
         self.commit.as_deref()
+    }
+
+    /// Tells whether it is what the model is now; not so for the other snapshots of a Hugging Face cache.
+    pub fn is_current(&self) -> bool {
+        self.is_current
     }
 }
 

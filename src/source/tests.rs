@@ -207,15 +207,12 @@ fn without_refs_main_there_has_to_be_one_snapshot() {
         Some("bbb")
     );
     fs::remove_dir_all(cache.join("snapshots")).unwrap();
-    assert_fails(
-        find(temp.path(), "org/name"),
-        &["models--org--name", "no snapshot"],
-    );
+    assert_eq!(find(temp.path(), "org/name").unwrap(), None);
     fs::create_dir(cache.join("snapshots")).unwrap();
-    assert_fails(
-        find(temp.path(), "org/name"),
-        &["models--org--name", "no snapshot"],
-    );
+    assert_eq!(find(temp.path(), "org/name").unwrap(), None);
+    for found in [at(&cache).map(drop), every_revision_at(&cache).map(drop)] {
+        assert_fails(found, &["models--org--name", "no snapshot"]);
+    }
     for i in 10..30 {
         fs::create_dir(cache.join(format!("snapshots/r{i}"))).unwrap();
     }
@@ -223,6 +220,54 @@ fn without_refs_main_there_has_to_be_one_snapshot() {
         find(temp.path(), "org/name"),
         &["20 snapshots (r10, r11,", "r17, ...)"],
     );
+}
+
+fn commits(found: Vec<ModelDir>) -> Vec<String> {
+    let current: Vec<_> = found.iter().map(ModelDir::is_current).collect();
+    assert!(
+        matches!(current.as_slice(), [older @ .., true] if !older.contains(&true)),
+        "{current:?}"
+    );
+    let commit = |one: ModelDir| one.commit().unwrap_or_default().to_owned();
+    found.into_iter().map(commit).collect()
+}
+
+/// Snapshots come by age, what `refs/main` names comes last, and those without files are left out.
+#[test]
+fn every_revision_is_found_the_current_one_last() {
+    let temp = TempDir::new().unwrap();
+    let cache = cache(&temp);
+    let id = "org/name".parse().unwrap();
+    let find = || every_revision(temp.path(), &id);
+    put(&cache, "snapshots/a0/config.json", b"a0");
+    for (name, age) in [("aaa", 3), ("bbb", 2), ("a0", 1)] {
+        let time = std::time::SystemTime::now() - std::time::Duration::from_secs(1000 * age);
+        let snapshot = fs::File::open(cache.join("snapshots").join(name)).unwrap();
+        snapshot.set_modified(time).unwrap();
+    }
+    assert_eq!(commits(find().unwrap()), ["aaa", "bbb", "a0"]);
+    for (main, expected) in [
+        ("aaa", ["bbb", "a0", "aaa"]),
+        ("bbb", ["aaa", "a0", "bbb"]),
+        ("a0", ["aaa", "bbb", "a0"]),
+    ] {
+        put(&cache, "refs/main", main.as_bytes());
+        assert_eq!(commits(find().unwrap()), expected);
+        assert_eq!(commits(every_revision_at(&cache).unwrap()), expected);
+    }
+    fs::create_dir(cache.join("snapshots/empty")).unwrap();
+    assert_eq!(commits(find().unwrap()), ["aaa", "bbb", "a0"]);
+    put(&cache, "refs/main", b"empty");
+    assert_eq!(commits(find().unwrap()), ["aaa", "bbb", "a0", "empty"]);
+    put(&cache, "refs/main", b"gone");
+    assert_fails(find(), &["refs/main", "gone", "not there"]);
+    // What is found before the cache folder is the model.
+    symlink(cache.join("snapshots/bbb"), temp.path().join("org_name")).unwrap();
+    assert_eq!(commits(find().unwrap()), ["bbb"]);
+    let linked = temp.path().join("org_name");
+    assert_fails(every_revision_at(&linked), &["org_name", "no folder of"]);
+    let nothing = every_revision(temp.path(), &"no/model".parse().unwrap());
+    assert_eq!(nothing.unwrap(), []);
 }
 
 #[test]

@@ -465,17 +465,23 @@ impl ObjectFile {
         })
     }
 
-    /// Reads the payload of a chunk into `out`, replacing what is there.
-    pub fn read_payload(&self, chunk: u64, out: &mut Vec<u8>) -> Result<()> {
+    /// Bytes of the payload of a chunk; 0 where there is no such chunk.
+    pub fn payload_len(&self, chunk: u64) -> usize {
         let at = usize::try_from(chunk).unwrap_or(usize::MAX);
-        let (Some(entry), Some(offset)) = (self.frame.chunks.get(at), self.offsets.get(at)) else {
-            return Err(Error::corrupt(
+        let entry = self.frame.chunks.get(at);
+        entry.map_or(0, |entry| entry.encoded_len as usize)
+    }
+
+    /// Reads the payload of a chunk into `out`, which has to have its length.
+    pub fn read_payload(&self, chunk: u64, out: &mut [u8]) -> Result<()> {
+        let at = usize::try_from(chunk).unwrap_or(usize::MAX);
+        match self.offsets.get(at) {
+            Some(offset) => self.read_at(out, *offset),
+            None => Err(Error::corrupt(
                 &self.name,
                 format!("there is no chunk {chunk}"),
-            ));
-        };
-        out.resize(usize::try_from(entry.encoded_len).unwrap_or(0), 0);
-        self.read_at(out, *offset)
+            )),
+        }
     }
 
     /// Reads the shared section and checks it against its checksum.

@@ -27,14 +27,15 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Dtypes that the coder of floats takes.
-pub const FLOATS: [DType; 6] = [
+/// Dtypes that the coder of floats takes; for it U8 and I8 are the same as BOOL.
+pub const FLOATS: [DType; 7] = [
     DType::Bf16,
     DType::F16,
     DType::F32,
     DType::F64,
     DType::F8E4M3,
     DType::F8E5M2,
+    DType::Bool,
 ];
 
 /// One of all dtypes.

@@ -35,6 +35,9 @@ pub struct AddArgs {
     /// Store a new version even if it lacks files that the stored one has
     #[arg(long)]
     accept_missing: bool,
+    /// Store every snapshot of a folder of a Hugging Face cache as a version of its own, what refs/main names last
+    #[arg(long)]
+    all_revisions: bool,
     /// Delete the files once the stored copy has been read back and compared
     #[arg(long)]
     delete_source: bool,
@@ -53,7 +56,11 @@ fn id(text: &str) -> Result<ModelId, Error> {
 pub fn run(args: AddArgs) -> anyhow::Result<Outcome> {
     let place = args.place.find(args.words, &["PATH"])?;
     let path = place.words.first().map(PathBuf::from).unwrap_or_default();
-    let directory = source::at(&path)?;
+    let directories = if args.all_revisions {
+        source::every_revision_at(&path)?
+    } else {
+        vec![source::at(&path)?]
+    };
     let base = match (&place.config, args.base) {
         (Some(config), None) => base_of(config, &args.id)?,
         (_, base) => base,
@@ -63,6 +70,7 @@ pub fn run(args: AddArgs) -> anyhow::Result<Outcome> {
         encode: place.encode_options(),
         accept_missing: args.accept_missing,
         may_be_deleted: args.delete_source,
+        all_revisions: args.all_revisions,
         wait: args.wait,
         ..Options::default()
     };
@@ -71,15 +79,10 @@ pub fn run(args: AddArgs) -> anyhow::Result<Outcome> {
         base,
     };
     let store = &place.storage_dir;
-    let report = ingest::add(&job, directory.clone(), store, &options, &Bar::default())?;
-    let deleted = args.delete_source.then(|| {
-        delete_source::run(
-            &report,
-            |_| Ok(Some(directory.clone())),
-            store,
-            place.threads,
-        )
-    });
+    let report = ingest::add(&job, directories.clone(), store, &options, &Bar::default())?;
+    let deleted = args
+        .delete_source
+        .then(|| delete_source::run(&report, |_| Ok(directories.clone()), store, place.threads));
     compress::conclude(report, deleted.transpose()?, args.json)
 }
 

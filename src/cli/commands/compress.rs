@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::ingest::{self, Job};
 use crate::name::ModelId;
 use crate::report::{Coded, IngestReport, ModelReport, Status};
-use crate::source::locate;
+use crate::source::{every_revision, locate};
 use crate::store::manifest::BaseShare;
 
 pub fn run(args: CompressArgs) -> anyhow::Result<Outcome> {
@@ -48,6 +48,7 @@ pub fn run(args: CompressArgs) -> anyhow::Result<Outcome> {
         },
         accept_missing: args.accept_missing,
         may_be_deleted: args.delete_source,
+        all_revisions: args.all_revisions,
         wait: args.wait,
         optional,
         ..ingest::Options::default()
@@ -62,7 +63,13 @@ pub fn run(args: CompressArgs) -> anyhow::Result<Outcome> {
     warnings.extend(tell_unlisted(&report, &options.optional));
     report.warnings.splice(0..0, warnings);
     let deleted = args.delete_source.then(|| {
-        let locate = |model: &ModelId| locate(&config.model_dir, model);
+        let locate = |model: &ModelId| {
+            if args.all_revisions {
+                every_revision(&config.model_dir, model)
+            } else {
+                Ok(locate(&config.model_dir, model)?.into_iter().collect())
+            }
+        };
         delete_source::run(&report, locate, &config.storage_dir, options.threads)
     });
     conclude(report, deleted.transpose()?, args.json)
@@ -206,6 +213,10 @@ fn row(model: &ModelReport) -> Vec<String> {
         (Status::AlreadyStored, _) => "already stored".into(),
         (Status::Failed, _) => "FAILED".into(),
         (Status::NotTried, _) => "not tried".into(),
+    };
+    let status = match &model.commit {
+        Some(commit) => format!("{status} ({commit:.12})"),
+        None => status,
     };
     let mut row = vec![
         model.model.to_string(),

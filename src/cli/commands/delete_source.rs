@@ -1,5 +1,6 @@
 //! `--delete-source`: after a run, the files of the models that are stored are deleted.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
@@ -24,10 +25,10 @@ pub struct Sources {
     damage: bool,
 }
 
-/// Deletes the files of every model that the store has, as far as `locate` finds them.
+/// Deletes the files of every model that the store has, as far as `locate` finds them: one directory, or one a revision.
 pub fn run(
     report: &IngestReport,
-    locate: impl Fn(&ModelId) -> Result<Option<ModelDir>>,
+    locate: impl Fn(&ModelId) -> Result<Vec<ModelDir>>,
     storage_dir: &Path,
     threads: usize,
 ) -> Result<Sources> {
@@ -37,21 +38,31 @@ pub fn run(
         not_deleted: Vec::new(),
         damage: false,
     };
-    let is_stored = |status| matches!(status, Status::Stored | Status::AlreadyStored);
-    for model in report.models.iter().filter(|model| is_stored(model.status)) {
-        let deleted = locate(&model.model).and_then(|directory| match directory {
-            None => Ok(None),
-            Some(directory) => {
-                delete_source::run(&store, &model.model, &directory, threads, &Bar::default())
-                    .map(Some)
-            }
+    let models: BTreeSet<_> = report.models.iter().map(|model| &model.model).collect();
+    for model in models {
+        let deleted = locate(model).and_then(|found| {
+            let found: Vec<_> = found
+                .into_iter()
+                .filter(|one| is_stored(report, model, one))
+                .collect();
+            delete_source::run(&store, model, &found, threads, &Bar::default())
         });
         match deleted {
             Ok(deleted) => done.deleted.extend(deleted),
-            Err(error) => done.note(&model.model, &error),
+            Err(error) => done.note(model, &error),
         }
     }
     Ok(done)
+}
+
+/// Tells whether the run says of a model's directory that the store has it.
+fn is_stored(report: &IngestReport, model: &ModelId, directory: &ModelDir) -> bool {
+    let mut rows = report.models.iter();
+    rows.any(|row| {
+        row.model == *model
+            && row.commit.as_deref() == directory.commit()
+            && matches!(row.status, Status::Stored | Status::AlreadyStored)
+    })
 }
 
 impl Sources {
@@ -66,9 +77,10 @@ impl Sources {
     pub fn describe(&self) -> String {
         let files: usize = self.deleted.iter().map(|one| one.files).sum();
         let sum = self.deleted.iter().map(|one| one.bytes).sum();
+        let models: BTreeSet<_> = self.deleted.iter().map(|one| &one.model).collect();
         format!(
             "deleted {files} files of {} models, {}, after comparing them with the store\n",
-            self.deleted.len(),
+            models.len(),
             bytes(sum)
         )
     }

@@ -105,6 +105,11 @@ fn describe(detail: &ModelDetail) -> String {
     if let Some(base) = &detail.base {
         text += &format!(", base {base}");
     }
+    if detail.versions.len() > 1 && !detail.commits.is_empty() {
+        let commits = detail.commits.iter();
+        let commits = commits.map(|(version, commit)| format!("{version} is {commit}"));
+        text += &format!("\nversion {}", commits.collect::<Vec<_>>().join(", "));
+    }
     text += &format!(
         "\n{} files, {}, stored in {} ({})\n\n",
         detail.files.len(),

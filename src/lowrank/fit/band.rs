@@ -1,6 +1,6 @@
 //! A band: some rows of a tensor and its base as numbers.
 
-use super::super::kernel::{Bf16, F32, Word};
+use super::super::kernel::{Bf16, F16, F32, Word};
 use super::dense::{Matrix, View, product};
 use super::loops;
 use crate::dtype::DType;
@@ -31,16 +31,17 @@ pub(super) struct Units {
 }
 
 impl Units {
-    /// The units for a sample of a tensor and its base.
-    pub(super) fn of(dtype: DType, target: &[u8], base: &[u8]) -> Self {
+    /// The units for a sample of a tensor and its base, taken from about `count` elements.
+    pub(super) fn of(dtype: DType, target: &[u8], base: &[u8], count: usize) -> Self {
         match dtype {
-            DType::F32 => Self::of_words::<F32>(target, base),
-            _ => Self::of_words::<Bf16>(target, base),
+            DType::F32 => Self::of_words::<F32>(target, base, count),
+            DType::F16 => Self::of_words::<F16>(target, base, count),
+            _ => Self::of_words::<Bf16>(target, base, count),
         }
     }
 
-    fn of_words<W: Word>(target: &[u8], base: &[u8]) -> Self {
-        let step = (target.len() / W::BYTES / SAMPLED).max(1) | 1;
+    fn of_words<W: Word>(target: &[u8], base: &[u8], count: usize) -> Self {
+        let step = (target.len() / W::BYTES / count.max(1)).max(1) | 1;
         let places = W::words(target).step_by(step).map(W::last_place).collect();
         let one = quantile(places, 0.5).unwrap_or(1.0).clamp(1e-30, 1e30);
         let steps = W::words(target)
@@ -59,9 +60,6 @@ impl Units {
         }
     }
 }
-
-/// Elements that units are taken from.
-const SAMPLED: usize = 1 << 15;
 
 fn quantile(mut values: Vec<f32>, part: f32) -> Option<f32> {
     let at = (values.len() as f32 * part) as usize;
@@ -106,6 +104,7 @@ impl Band {
         let (differences, noise) = (&mut self.differences.data, &mut self.noise.data);
         match dtype {
             DType::F32 => loops::fill::<F32>(self.isa, units, target, base, differences, noise),
+            DType::F16 => loops::fill::<F16>(self.isa, units, target, base, differences, noise),
             _ => loops::fill::<Bf16>(self.isa, units, target, base, differences, noise),
         }
     }

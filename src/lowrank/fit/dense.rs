@@ -120,6 +120,16 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The columns `first`, `first + step` and so on.
+    pub(super) fn every(self, step: usize, first: usize) -> Self {
+        View {
+            data: self.data.get(first * self.steps[1]..).unwrap_or_default(),
+            columns: self.columns.saturating_sub(first).div_ceil(step.max(1)),
+            steps: [self.steps[0], self.steps[1] * step],
+            ..self
+        }
+    }
+
     /// Rows become columns.
     pub(super) fn transposed(self) -> Self {
         View {

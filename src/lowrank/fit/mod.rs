@@ -5,18 +5,22 @@
 //! from one instruction set to another; what is stored are the integers that come out, so that costs at most bytes.
 
 mod band;
+mod correlation;
 mod dense;
 mod loops;
 mod quantise;
 mod sample;
+mod start;
 mod sweep;
 
 use std::sync::Arc;
 
 use band::{Band, Units};
+use correlation::correlation;
 use dense::Matrix;
 use quantise::{Ordered, Quantised, order, quantise};
 use sample::{Sample, sample};
+pub use start::Start;
 use sweep::{Factors, Grid, Noise, row_step, seeds, sweep};
 
 use super::factors::{Columns, Fitted, MAX_RANK, MOST_FACTOR_BYTES, Rows, Set};
@@ -93,6 +97,16 @@ struct Look {
     rank: usize,
 }
 
+impl Look {
+    /// Tells whether the sample is a small part.
+    fn is_short(&self) -> bool {
+        self.part > 4
+    }
+}
+
+/// Elements of a matrix that is looked at twice; of a smaller one the first sample is a good part.
+const LEAST_ELEMENTS_AGAIN: usize = 1 << 20;
+
 /// The looks that are taken at an effort, as long as each says perhaps.
 fn looks(effort: Effort) -> &'static [Look] {
     const LOOKS: [Look; 3] = [
@@ -116,6 +130,9 @@ enum Verdict {
     /// They save nothing.
     No,
 }
+
+/// Elements that units are taken from.
+const SAMPLED: usize = 1 << 15;
 
 /// Sweeps over a sample.
 const SAMPLE_SWEEPS: usize = 3;
@@ -158,11 +175,14 @@ fn stages(effort: Effort) -> &'static [Stage] {
 }
 
 /// Looks for factors that make a tensor smaller, given its base; `None` where there are none worth their bytes.
+///
+/// `start` are factors to begin with, of a tensor of one set; where they are of no use it is as without.
 pub fn fit<T: Tensor>(
     isa: Isa,
     effort: Effort,
     shape: Shape,
     tensor: &T,
+    start: Option<&Start>,
 ) -> Result<Option<Fitted>, T::Error> {
     if stages(effort).is_empty() || !is_tried(&shape) {
         return Ok(None);
@@ -172,22 +192,27 @@ pub fn fit<T: Tensor>(
     let mut sets = Vec::new();
     let mut rows = Vec::new();
     let mut ratio = 0.0f64;
+    let mut rounding = None;
     for number in 0..shape.sets() {
-        let first = number * shape.set_rows;
-        let count = (shape.rows() - first).min(shape.set_rows) as usize;
-        let bands = Matrices {
-            tensor,
-            dtype: shape.dtype,
-            first_element: first * shape.row_len,
-            columns,
+        let (grid, bands) = matrix(shape, tensor, number);
+        let count = grid.rows;
+        let most_rank = (most_rank as usize)
+            .min(grid.rows / 2)
+            .min(grid.columns / 2)
+            .min(MAX_RANK);
+        let start = start.filter(|start| shape.sets() == 1 && start.rank <= most_rank);
+        let begun = match start {
+            Some(start) => start::fit(isa, effort, start, &grid, &bands)?,
+            None => None,
         };
-        let grid = Grid {
-            dtype: shape.dtype,
-            rows: count,
-            columns,
+        let found = match begun {
+            Some(found) => Some(found),
+            None => fit_matrix(isa, effort, most_rank, rounding, &grid, &bands)?,
         };
-        if let Some((found, left)) = fit_matrix(isa, effort, most_rank as usize, &grid, &bands)? {
+        if let Some((found, left)) = found {
             ratio = ratio.max(left);
+            // One program made all of a tensor: it did in other matrices as in the first.
+            rounding = Some(found.rounded);
             rows.push((count, Some(found.clone())));
             sets.push(found.set);
         } else {
@@ -195,7 +220,44 @@ pub fn fit<T: Tensor>(
             sets.push(Set::new(0, 127, columns, &[]));
         }
     }
-    Ok(assemble(shape, sets, &rows, ratio))
+    let rounded = rounding == Some(true);
+    Ok(assemble(shape, sets, rounded, &rows, ratio))
+}
+
+/// The matrix of one set of rows, and how it is read.
+fn matrix<T>(shape: Shape, tensor: &T, set: u64) -> (Grid, Matrices<'_, T>) {
+    let first = set * shape.set_rows;
+    let columns = usize::try_from(shape.row_len).unwrap_or(0);
+    let bands = Matrices {
+        tensor,
+        dtype: shape.dtype,
+        first_element: first * shape.row_len,
+        columns,
+    };
+    let grid = Grid {
+        dtype: shape.dtype,
+        rows: (shape.rows() - first).min(shape.set_rows) as usize,
+        columns,
+    };
+    (grid, bands)
+}
+
+/// Sets of rows that [`is_promising`] looks at.
+const SETS_LOOKED_AT: u64 = 4;
+
+/// Tells from a few rows whether [`fit`] is worth calling; what is read lies in few places.
+pub fn is_promising<T: Tensor>(isa: Isa, shape: Shape, tensor: &T) -> Result<bool, T::Error> {
+    if !is_tried(&shape) {
+        return Ok(false);
+    }
+    let count = shape.sets().min(SETS_LOOKED_AT);
+    for number in 0..count {
+        let (grid, bands) = matrix(shape, tensor, number * shape.sets() / count);
+        if correlation(isa, &grid, &bands)?.is_sign(&grid) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Tells whether a tensor has a type and a shape for which factors are looked for.
@@ -211,6 +273,7 @@ pub fn is_tried(shape: &Shape) -> bool {
 fn assemble(
     shape: Shape,
     sets: Vec<Set>,
+    rounded: bool,
     rows: &[(usize, Option<Quantised>)],
     ratio: f64,
 ) -> Option<Fitted> {
@@ -227,7 +290,7 @@ fn assemble(
         dtype,
         row_len,
         set_rows,
-        rounded: false,
+        rounded,
         sets,
     };
     let stride = columns.stride();
@@ -259,20 +322,23 @@ fn fit_matrix<B: Bands>(
     isa: Isa,
     effort: Effort,
     most_rank: usize,
+    rounding: Option<bool>,
     grid: &Grid,
     bands: &B,
 ) -> Result<Option<Found>, B::Error> {
-    let most_rank = most_rank
-        .min(grid.rows / 2)
-        .min(grid.columns / 2)
-        .min(MAX_RANK);
-    let mut looks = looks(effort).iter();
+    if !correlation(isa, grid, bands)?.is_sign(grid) {
+        return Ok(None);
+    }
+    let is_large = effort == Effort::Max || grid.rows * grid.columns >= LEAST_ELEMENTS_AGAIN;
+    let mut looks = looks(effort)
+        .iter()
+        .filter(|look| is_large || look.is_short());
     let (sample, learnt) = loop {
         let Some(look) = looks.next() else {
             return Ok(None);
         };
         let sample = sample(grid, bands, look.part)?;
-        let units = Units::of(grid.dtype, &sample.target, &sample.base);
+        let units = Units::of(grid.dtype, &sample.target, &sample.base, SAMPLED);
         let (taught, held) = sample.halves();
         let learnt = learn(grid, units, most_rank.min(look.rank), &taught);
         match judge(isa, grid, &learnt, &held, units) {
@@ -308,7 +374,7 @@ fn fit_matrix<B: Bands>(
                 std::mem::take(&mut is_first),
             )?;
         }
-        if let Some(found) = judge.choose(&order(&factors), &noise)
+        if let Some(found) = judge.choose(&order(&factors), &noise, rounding)
             && best.as_ref().is_none_or(|best| found.1 < best.1)
         {
             best = Some(found);
@@ -414,7 +480,7 @@ impl<'a> Judge<'a> {
     /// Bits an element without a prediction.
     fn without(&mut self) -> f64 {
         self.sample
-            .bits(self.isa, self.grid, None, &mut self.scratch)
+            .bits(self.isa, self.grid, None, false, &mut self.scratch)
     }
 
     /// Bits an element with these factors, not counting them.
@@ -424,6 +490,7 @@ impl<'a> Judge<'a> {
             self.isa,
             self.grid,
             Some((&found.set, &rows)),
+            found.rounded,
             &mut self.scratch,
         )
     }
@@ -439,48 +506,69 @@ impl<'a> Judge<'a> {
         let error = 0.05 * (f64::from(noise.variance) + 1.0 / 12.0);
         let gain = (strength / 6.0 / error).max(1e-30);
         let exponent = 127.0 + (f64::from(noise.units.one) / gain).log2().round();
-        exponent.clamp(1.0, 254.0) as u8
+        let least = ordered.least_exponent(rank, noise.units.one);
+        (exponent.clamp(1.0, 254.0) as u8).max(least)
     }
 
-    /// Chooses rank and precision, or nothing where that is best.
-    fn choose(&mut self, ordered: &Ordered, noise: &Noise) -> Option<Found> {
-        let rank = ordered.strengths.len();
+    /// Chooses rank, precision and rounding, or nothing where that is best; the rounding may be known.
+    fn choose(
+        &mut self,
+        ordered: &Ordered,
+        noise: &Noise,
+        rounding: Option<bool>,
+    ) -> Option<Found> {
         let unit = noise.units.one;
         let mut best: Option<(f64, Quantised)> = None;
-        let mut attempt = |judge: &mut Self, rank: usize, exponent: u8| {
-            let found = quantise(ordered, rank, exponent, unit);
-            let total = judge.total(&found);
-            let is_better = best.as_ref().is_none_or(|(least, _)| total < *least);
-            if is_better {
-                best = Some((total, found));
-            }
-            is_better
-        };
-        for rank in RANKS.into_iter().filter(|&r| r <= rank) {
+        let may_round = self.grid.dtype != DType::F32;
+        let rounded = may_round && rounding == Some(true);
+        let most = ordered.strengths.len();
+        for rank in RANKS.into_iter().filter(|&r| r < most).chain([most]) {
             let exponent = Self::exponent(ordered, rank, noise);
-            attempt(self, rank, exponent);
+            let found = quantise(ordered, rank, exponent, unit);
+            self.attempt(Quantised { rounded, ..found }, &mut best);
         }
-        let (rank, start) = best
-            .as_ref()
-            .map(|(_, found)| (found.set.rank, found.set.exponent))?;
-        for direction in [-1i8, 1] {
-            let mut exponent = start;
-            loop {
-                exponent = exponent.saturating_add_signed(direction).clamp(1, 254);
-                let found = quantise(ordered, rank, exponent, unit);
-                let total = self.total(&found);
-                if best.as_ref().is_some_and(|(least, _)| total >= *least)
-                    || exponent == 1
-                    || exponent == 254
-                {
-                    break;
-                }
-                best = Some((total, found));
+        self.refine(ordered, unit, &mut best);
+        if may_round && rounding.is_none() {
+            let found = best.as_ref().map(|(_, found)| found.clone())?;
+            let rounded = Quantised {
+                rounded: true,
+                ..found
+            };
+            if self.attempt(rounded, &mut best) {
+                self.refine(ordered, unit, &mut best);
             }
         }
         let before = self.without() * (self.grid.rows * self.grid.columns) as f64;
         best.map(|(total, found)| (found, total / before))
             .filter(|(_, left)| *left < LEAST_GAIN)
+    }
+
+    /// Keeps factors if they are better than the best ones.
+    fn attempt(&mut self, found: Quantised, best: &mut Option<(f64, Quantised)>) -> bool {
+        let total = self.total(&found);
+        let is_better = best.as_ref().is_none_or(|(least, _)| total < *least);
+        if is_better {
+            *best = Some((total, found));
+        }
+        is_better
+    }
+
+    /// Goes on to coarser or finer factors for as long as that is better.
+    fn refine(&mut self, ordered: &Ordered, unit: f32, best: &mut Option<(f64, Quantised)>) {
+        for direction in [-1i8, 1] {
+            while let Some((_, found)) = best.as_ref() {
+                let (rank, rounded) = (found.set.rank, found.rounded);
+                let exponent = found.set.exponent.saturating_add_signed(direction);
+                let least = ordered.least_exponent(rank, unit);
+                if !(least..=254).contains(&exponent) {
+                    break;
+                }
+                let next = quantise(ordered, rank, exponent, unit);
+                if !self.attempt(Quantised { rounded, ..next }, best) {
+                    break;
+                }
+            }
+        }
     }
 }
 

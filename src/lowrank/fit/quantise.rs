@@ -10,6 +10,17 @@ pub(super) struct Ordered {
     pub(super) factors: Factors,
     /// The root mean square of each component's product.
     pub(super) strengths: Vec<f64>,
+    /// The greatest product of each component.
+    peaks: Vec<f64>,
+}
+
+impl Ordered {
+    /// The least exponent at which no factor of the first `rank` components is too large on both sides.
+    pub(super) fn least_exponent(&self, rank: usize, unit: f32) -> u8 {
+        let peak = self.peaks.iter().take(rank).copied().fold(1e-30, f64::max);
+        let step = f64::from(unit) * peak / f64::from(LIMIT).powi(2);
+        (127.0 + step.log2().ceil()).clamp(1.0, 254.0) as u8
+    }
 }
 
 /// Turns factors so that components stand at right angles, as in a singular value decomposition.
@@ -51,7 +62,13 @@ pub(super) fn order(factors: &Factors) -> Ordered {
     };
     let size = (factors.rows.rows * factors.columns.rows).max(1) as f64;
     let strengths = values.iter().map(|value| value / size.sqrt()).collect();
-    Ordered { factors, strengths }
+    let peak = |k| measure(&factors.rows, k).most * measure(&factors.columns, k).most;
+    let peaks = (0..rank).map(peak).collect();
+    Ordered {
+        factors,
+        strengths,
+        peaks,
+    }
 }
 
 /// Factors as integers.
@@ -63,6 +80,8 @@ pub(super) struct Quantised {
     pub(super) count: usize,
     /// Bits of all factors, about.
     pub(super) bits: f64,
+    /// Whether products are rounded before they are added.
+    pub(super) rounded: bool,
 }
 
 /// Quantises the first `rank` components so that sums times `2^(exponent - 127)` are differences.
@@ -89,6 +108,7 @@ pub(super) fn quantise(ordered: &Ordered, rank: usize, exponent: u8, unit: f32) 
         rows: out.0,
         count: rows.rows,
         bits,
+        rounded: false,
     }
 }
 

@@ -83,12 +83,13 @@ impl Sample {
         (self.filtered(|row| row % 2 == 0), self.filtered(is_held))
     }
 
-    /// Estimated bits an element, given factors of its columns and rows.
+    /// Estimated bits an element, given factors of its columns and rows, and whether products are rounded.
     pub(super) fn bits(
         &self,
         isa: Isa,
         grid: &Grid,
         factors: Option<(&Set, &Rows)>,
+        rounded: bool,
         scratch: &mut Scratch,
     ) -> f64 {
         let elements = self.rows.len() * grid.columns;
@@ -96,7 +97,7 @@ impl Sample {
             dtype: grid.dtype,
             row_len: grid.columns as u64,
             set_rows: self.rows.len().max(1) as u64,
-            rounded: false,
+            rounded,
             sets: factors.map(|(set, _)| set.clone()).into_iter().collect(),
         };
         let empty = Rows::default();

@@ -88,6 +88,61 @@ impl Word for F32 {
     }
 }
 
+/// F16: 5 bits of exponent, 10 of mantissa.
+pub(in super::super) struct F16;
+
+/// The F32 whose exponent is as much greater as an F32's bias is than an F16's: 2^112.
+const F16_BIAS: f32 = f32::from_bits((127 + 112) << 23);
+
+/// The least number that is no F16 but infinite, and the least that is not subnormal.
+const F16_RANGE: [u32; 2] = [(127 + 16) << 23, (127 - 14) << 23];
+
+/// The last place of a sum with this number is that of a subnormal F16.
+const F16_SUBNORMAL: u32 = (127 - 1) << 23;
+
+impl Word for F16 {
+    const BYTES: usize = 2;
+    const MANTISSA: u32 = 10;
+    #[inline(always)]
+    fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
+        Bf16::words(bytes)
+    }
+    #[inline(always)]
+    fn widen(word: u32) -> f32 {
+        let magnitude = word & 0x7FFF;
+        let finite = (f32::from_bits(magnitude << 13) * F16_BIAS).to_bits();
+        let infinite = EXPONENT | (magnitude << 13);
+        let bits = if magnitude < 0x7C00 { finite } else { infinite };
+        f32::from_bits(bits | (word & 0x8000) << 16)
+    }
+    #[inline(always)]
+    fn last_place(word: u32) -> f32 {
+        let exponent = ((Self::widen(word).to_bits() >> 23) & 0xFF).max(F16_RANGE[1] >> 23);
+        f32::from_bits((exponent - Self::MANTISSA) << 23)
+    }
+    #[inline(always)]
+    fn round(value: f32) -> u32 {
+        let bits = value.to_bits() & 0x7FFF_FFFF;
+        let subnormal = (f32::from_bits(bits) + f32::from_bits(F16_SUBNORMAL)).to_bits();
+        let normal = bits
+            .wrapping_sub(112 << 23)
+            .wrapping_add(0xFFF + ((bits >> 13) & 1))
+            >> 13;
+        let magnitude = if bits >= F16_RANGE[0] {
+            0x7C00
+        } else if bits < F16_RANGE[1] {
+            subnormal.wrapping_sub(F16_SUBNORMAL)
+        } else {
+            normal
+        };
+        magnitude | ((value.to_bits() >> 16) & 0x8000)
+    }
+    #[inline(always)]
+    fn rest(value: f32) -> u32 {
+        (value.to_bits() >> 5) & 0xFF
+    }
+}
+
 const EXPONENT: u32 = 0x7F80_0000;
 
 /// Writes the predicted word and the hint of each element: the phase, with the side in the top bit.

@@ -10,7 +10,7 @@ mod x86;
 
 use crate::rans::Isa;
 
-pub(super) use finish::{Bf16, F32, NO_HINT, Target, Word};
+pub(super) use finish::{Bf16, F16, F32, NO_HINT, Target, Word};
 
 /// Column factors as the loops want them: two components of a column side by side in 32 bits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

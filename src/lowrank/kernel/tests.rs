@@ -1,7 +1,9 @@
 //! Every instruction set gives the bits of the reference, at the edges of every field too.
 
-use super::finish::{Bf16, F32};
+use super::finish::{Bf16, F16, F32};
 use super::*;
+use crate::dtype::DType;
+use crate::float::convert;
 
 struct Random(u64);
 
@@ -119,7 +121,39 @@ fn check<W: Word>(widen: impl Fn(u32) -> Vec<u8>) {
 #[test]
 fn words_and_hints_are_equal() {
     check::<Bf16>(|word| word.to_le_bytes()[2..].to_vec());
+    check::<F16>(|word| word.to_le_bytes()[2..].to_vec());
     check::<F32>(|word| word.to_le_bytes().to_vec());
+}
+
+/// F16 is widened and rounded as everywhere else, at all words and at what lies between them.
+#[test]
+fn f16_is_converted_as_elsewhere() {
+    let round = |value: f32| {
+        let mut out = [0; 2];
+        convert(DType::F32, &value.to_le_bytes(), DType::F16, &mut out);
+        u32::from(u16::from_le_bytes(out))
+    };
+    for word in 0..=u16::MAX {
+        let mut wide = [0; 4];
+        convert(DType::F16, &word.to_le_bytes(), DType::F32, &mut wide);
+        let wide = f32::from_le_bytes(wide);
+        let word = u32::from(word);
+        assert_eq!(F16::widen(word).is_nan(), wide.is_nan());
+        if wide.is_nan() {
+            continue;
+        }
+        assert_eq!(F16::widen(word).to_bits(), wide.to_bits());
+        for step in [-0x1001, -0x1000, -0xFFF, -1, 0, 1, 0xFFF, 0x1000, 0x1001] {
+            let near = f32::from_bits(wide.to_bits().wrapping_add_signed(step));
+            if near.is_finite() {
+                assert_eq!(F16::round(near), round(near), "{near}");
+            }
+        }
+    }
+    for bits in (0..0x7F80_0000u32).step_by(9973) {
+        let value = -f32::from_bits(bits);
+        assert_eq!(F16::round(value), round(value), "{value}");
+    }
 }
 
 #[test]

@@ -1,4 +1,8 @@
 //! The inner loops, one version an instruction set, all with the same results.
+#![allow(
+    clippy::indexing_slicing,
+    reason = "lanes and vectors are counted by constants, and tables have an entry for every index"
+)]
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

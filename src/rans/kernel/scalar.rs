@@ -312,12 +312,14 @@ impl Relation<'_> {
     }
 }
 
-/// Reads up to eight bytes, lowest first.
+/// Reads an element of one, two, four or eight bytes, lowest first.
 #[inline(always)]
 pub(in super::super) fn load(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    for (to, from) in word.iter_mut().zip(bytes) {
-        *to = *from;
+    match *bytes {
+        [a] => u64::from(a),
+        [a, b] => u64::from(u16::from_le_bytes([a, b])),
+        [a, b, c, d] => u64::from(u32::from_le_bytes([a, b, c, d])),
+        [a, b, c, d, e, f, g, h] => u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+        _ => 0,
     }
-    u64::from_le_bytes(word)
 }

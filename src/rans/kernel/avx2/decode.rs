@@ -158,9 +158,10 @@ unsafe fn symbols(
             _mm256_mullo_epi32(frequency, _mm256_srl_epi32(x[v], kit.table_bits)),
             _mm256_srli_epi32::<20>(entry),
         );
-        // SAFETY: the caller's.
-        x[v] = unsafe { refill(next, from) };
+        x[v] = next;
     }
+    // SAFETY: the caller's.
+    unsafe { refill_all(x, from) };
     token
 }
 
@@ -182,18 +183,27 @@ unsafe fn refill(x: __m256i, from: &mut *const u8) -> __m256i {
     _mm256_blendv_epi8(x, _mm256_or_si256(_mm256_slli_epi32::<16>(x), next), low)
 }
 
-/// Takes `bits` raw bits of each lane and puts them below `above`.
-///
-/// # Safety
-/// As for [`refill`].
+/// Takes `bits` raw bits of each lane, without a refill, and puts them below `above`.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-unsafe fn join(x: &mut __m256i, bits: __m256i, above: __m256i, from: &mut *const u8) -> __m256i {
+fn join(x: &mut __m256i, bits: __m256i, above: __m256i) -> __m256i {
     let rest = _mm256_srlv_epi32(*x, bits);
     let joined = _mm256_add_epi32(*x, _mm256_sllv_epi32(_mm256_sub_epi32(above, rest), bits));
-    // SAFETY: the caller's.
-    *x = unsafe { refill(rest, from) };
+    *x = rest;
     joined
+}
+
+/// [`refill`] of every vector in turn.
+///
+/// # Safety
+/// As for [`refill`], once a vector.
+#[inline]
+#[target_feature(enable = "avx2,popcnt")]
+unsafe fn refill_all(x: &mut [__m256i; VECTORS], from: &mut *const u8) {
+    for x in x {
+        // SAFETY: the caller's.
+        *x = unsafe { refill(*x, from) };
+    }
 }
 
 /// The highest of each lane's tokens.
@@ -262,14 +272,15 @@ unsafe fn small_codes(
         let half = _mm256_srli_epi32::<1>(token[v]);
         let head = _mm256_or_si256(_mm256_and_si256(half, heads), kit.lead);
         let above = _mm256_blendv_epi8(half, head, tailed);
-        // SAFETY: the caller's.
-        let joined = unsafe { join(&mut x[v], _mm256_and_si256(bits, tailed), above, from) };
+        let joined = join(&mut x[v], _mm256_and_si256(bits, tailed), above);
         // The sign is the token's lowest bit.
         code[v] = _mm256_or_si256(
             _mm256_add_epi32(joined, joined),
             _mm256_and_si256(token[v], one),
         );
     }
+    // SAFETY: the caller's.
+    unsafe { refill_all(x, from) };
     code
 }
 
@@ -332,10 +343,11 @@ unsafe fn add_raw<const PLANES: usize>(
                 _mm256_min_epu32(left[v], _mm256_set1_epi32(16))
             };
             left[v] = _mm256_sub_epi32(left[v], bits);
-            // SAFETY: the caller's.
-            let raw = unsafe { join(&mut x[v], bits, _mm256_setzero_si256(), from) };
+            let raw = join(&mut x[v], bits, _mm256_setzero_si256());
             code[v] = _mm256_add_epi32(code[v], _mm256_sll_epi32(raw, shift));
         }
+        // SAFETY: the caller's.
+        unsafe { refill_all(x, from) };
     }
 }
 
@@ -352,10 +364,11 @@ unsafe fn solo_codes<const PLANES: usize>(
     let mut code = *token;
     if PLANES == 1 && !any_above(highest(token), kit.plain) {
         for v in 0..VECTORS {
-            // SAFETY: the caller's.
-            let joined = unsafe { join(&mut x[v], kit.least, token[v], from) };
+            let joined = join(&mut x[v], kit.least, token[v]);
             code[v] = _mm256_add_epi32(kit.lead, joined);
         }
+        // SAFETY: the caller's.
+        unsafe { refill_all(x, from) };
         return code;
     }
     let first = _mm256_add_epi32(kit.plain, _mm256_set1_epi32(1));
