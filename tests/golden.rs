@@ -26,17 +26,30 @@ use serde_json::json;
 use tensors::{Tensor, noise, safetensors, tuned, weights};
 use zipllm::store::{Marker, Store};
 
-const IDS: [&str; 4] = ["gold/base", "gold/tune", "gold/other", "gold/alone"];
+const IDS: [&str; 6] = [
+    "gold/base",
+    "gold/tune",
+    "gold/other",
+    "gold/alone",
+    "gold/plain",
+    "gold/merge",
+];
 /// Every version of every model of a golden store.
-const VERSIONS: [&str; 5] = [
+const VERSIONS: [&str; 7] = [
     "gold/base@1",
     "gold/tune@1",
     "gold/tune@2",
     "gold/other@1",
     "gold/alone@1",
+    "gold/plain@1",
+    "gold/merge@1",
 ];
 /// Elements of two chunks.
 const LONG: usize = (1 << 20) + 77;
+/// The matrices of models with a merged adapter, and the rows that one of them has more.
+const ROWS: usize = 128;
+const COLUMNS: usize = 256;
+const MORE_ROWS: usize = 5;
 
 fn newest_format() -> u32 {
     Marker::new().format
@@ -63,7 +76,11 @@ fn write_models(batch: &Batch) {
     );
     batch.file("gold/other/bad.safetensors", "no safetensors");
     fs::create_dir_all(batch.path("models/gold/other/empty/dir")).unwrap();
-    batch.bases(&json!({"gold/base": ["gold/tune"]}));
+    let (matrix, embedding) = (coarse(9), coarse(10));
+    write_matrices(batch, "plain", &matrix, &embedding);
+    let more = [&embedding[..], &coarse(11)[..2 * MORE_ROWS * COLUMNS]].concat();
+    write_matrices(batch, "merge", &merged(&matrix), &more);
+    batch.bases(&json!({"gold/base": ["gold/tune"], "gold/plain": ["gold/merge"]}));
 }
 
 /// Makes what the second version of the fine-tune is made of.
@@ -87,6 +104,48 @@ fn flipped(long: &[u8], bit: u8) -> Vec<u8> {
     let mut long = long.to_vec();
     long.iter_mut().step_by(8192).for_each(|byte| *byte ^= bit);
     long
+}
+
+/// A matrix of BF16, of 16 values near .02, so that it takes little room.
+fn coarse(seed: u64) -> Vec<u8> {
+    let bits = |byte: &u8| (u16::from(byte & 0x80) << 8) | 0x3C80 | u16::from(byte & 0x70);
+    let elements = noise(seed, ROWS * COLUMNS);
+    elements
+        .iter()
+        .flat_map(|byte| bits(byte).to_le_bytes())
+        .collect()
+}
+
+/// A matrix with a product of rank 1 added, and rounded, as a merged adapter is.
+fn merged(matrix: &[u8]) -> Vec<u8> {
+    let factor = |seed, length| -> Vec<f32> {
+        let bytes = noise(seed, length);
+        bytes
+            .iter()
+            .map(|&byte| f32::from(byte) / 128.0 - 1.0)
+            .collect()
+    };
+    let (rows, columns) = (factor(12, ROWS), factor(13, COLUMNS));
+    let add = |(at, element): (usize, &[u8])| {
+        let old = f32::from_bits(u32::from(u16::from_le_bytes([element[0], element[1]])) << 16);
+        let new = old + rows[at / COLUMNS] * columns[at % COLUMNS] * 5e-4;
+        let bits = new.to_bits();
+        let rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+        [rounded.to_le_bytes()[0], rounded.to_le_bytes()[1]]
+    };
+    matrix.chunks_exact(2).enumerate().flat_map(add).collect()
+}
+
+fn write_matrices(batch: &Batch, model: &str, matrix: &[u8], embedding: &[u8]) {
+    let rows = |data: &[u8]| [(data.len() / 2 / COLUMNS) as u64, COLUMNS as u64];
+    let tensors: [Tensor<'_>; 2] = [
+        ("matrix", "BF16", &rows(matrix), matrix),
+        ("embedding", "BF16", &rows(embedding), embedding),
+    ];
+    batch.file(
+        &format!("gold/{model}/model.safetensors"),
+        safetensors(&tensors),
+    );
 }
 
 fn write_model(batch: &Batch, model: &str, small: &[u8], long: &[u8]) {
@@ -217,7 +276,7 @@ fn every_codec_is_in_the_golden_store() {
     }
     let kinds: Vec<_> = found.keys().copied().collect();
     let several = [1, 2, 3, 4].map(|codec| (codec, true));
-    let one = [0, 1, 2, 3, 4, 5].map(|codec| (codec, false));
+    let one = [0, 1, 2, 3, 4, 5, 6, 7].map(|codec| (codec, false));
     for kind in one.iter().chain(&several) {
         assert!(kinds.contains(kind), "no {kind:?} in {found:?}");
     }
@@ -264,7 +323,9 @@ fn write_the_golden_store() {
         batch.assert_restores(id, &originals[original]);
     }
     // What only this machine knows does not belong there, nor do empty directories, which git does not keep.
-    fs::remove_file(batch.path("store/lock")).unwrap();
+    for lock in ["lock", "readers"] {
+        fs::remove_file(batch.path("store").join(lock)).unwrap();
+    }
     for directory in ["index/scans", "sketches", "tmp"] {
         fs::remove_dir_all(batch.path("store").join(directory)).unwrap();
     }
