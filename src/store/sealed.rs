@@ -51,9 +51,12 @@ pub fn parse_format<T: DeserializeOwned>(bytes: &[u8], format: u32) -> Result<T,
     }
     let damaged = |error: serde_json::Error| Refused::Damaged(error.to_string());
     let document = document(bytes).map_err(Refused::Damaged)?;
-    let stated: Stated = serde_json::from_slice(&document).map_err(damaged)?;
-    if stated.format != format {
-        return Err(Refused::Format(stated.format));
+    // As all writers so far have it; else the whole has to be read for this one member.
+    if !document.starts_with(format!("{{\"format\":{format},").as_bytes()) {
+        let stated: Stated = serde_json::from_slice(&document).map_err(damaged)?;
+        if stated.format != format {
+            return Err(Refused::Format(stated.format));
+        }
     }
     serde_json::from_slice(&document).map_err(damaged)
 }
@@ -95,6 +98,30 @@ mod tests {
         }
         for len in 0..bytes.len() {
             assert!(parse::<Sample>(&bytes[..len]).is_err(), "length {len}");
+        }
+    }
+
+    #[test]
+    fn another_format_is_told_wherever_it_stands() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Formatted {
+            format: u32,
+            name: String,
+        }
+        for (document, wanted) in [
+            (r#"{"format":1,"name":"x"}"#, Ok("x")),
+            (r#"{"name":"x","format":1}"#, Ok("x")),
+            (r#"{"format":2,"news":[]}"#, Err(2)),
+            (r#"{"news":[],"format":2}"#, Err(2)),
+            (r#"{"format":12,"name":"x"}"#, Err(12)),
+        ] {
+            let body = document.strip_suffix('}').unwrap();
+            let hash = Hash::of(body.as_bytes());
+            let sealed = format!("{body}{KEY}{hash}{END}");
+            let parsed = parse_format::<Formatted>(sealed.as_bytes(), 1);
+            let wanted = wanted.map_err(Refused::Format);
+            assert_eq!(parsed.map(|parsed| parsed.name), wanted.map(str::to_owned));
         }
     }
 }
