@@ -181,6 +181,10 @@ impl Isa {
     }
 
     #[allow(clippy::too_many_arguments)]
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "only loops over vectors take them")
+    )]
     fn encode_wide(
         self,
         coder: &Coder<'_>,
@@ -242,6 +246,10 @@ impl Isa {
         done + more
     }
 
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "only loops over vectors take them")
+    )]
     fn decode_wide(
         self,
         coder: &Coder<'_>,

@@ -78,17 +78,17 @@ impl Coder<'_> {
 impl Isa {
     /// The sets of this machine, the plain one first and the best one last.
     pub fn all() -> Vec<Self> {
-        let mut out = vec![Self::Scalar];
         #[cfg(target_arch = "x86_64")]
-        {
-            if avx2::available() {
-                out.push(Self::Avx2);
-            }
-            if avx512::available() {
-                out.push(Self::Avx512);
-            }
-        }
-        out
+        let vectors = [
+            (Self::Avx2, avx2::available()),
+            (Self::Avx512, avx512::available()),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let vectors: [(Self, bool); 0] = [];
+        let there = vectors.into_iter().filter(|(_, there)| *there);
+        std::iter::once(Self::Scalar)
+            .chain(there.map(|(isa, _)| isa))
+            .collect()
     }
 
     /// The best set of this machine.

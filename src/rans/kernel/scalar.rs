@@ -42,6 +42,10 @@ pub(super) enum Target<'a> {
     Words(Relation<'a>, &'a mut [u8]),
 }
 
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only loops over vectors need it")
+)]
 impl Target<'_> {
     /// The number of elements that there is room for.
     pub(super) fn len(&self) -> usize {
