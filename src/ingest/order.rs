@@ -13,6 +13,9 @@ use crate::source::locate;
 /// What `jobs` say of bases goes first: a card that contradicts it, or another card, is passed over, as is one that
 /// cannot be read.
 pub fn by_cards(jobs: Vec<Job>, model_dir: &Path) -> Vec<Job> {
+    if jobs.len() < 2 {
+        return jobs;
+    }
     let places: HashMap<_, _> = jobs.iter().map(|job| job.model.clone()).zip(0..).collect();
     let place = |id: &ModelId| places.get(id).copied();
     let base = |job: &Job| job.base.as_ref().and_then(place).into_iter().collect();
