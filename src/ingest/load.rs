@@ -129,8 +129,8 @@ impl<'a> Loader<'a> {
 
     /// Starts to read in a thread of its own, which ends with what the segmenters had to say.
     ///
-    /// One batch waits while the next is read: the hash of a whole file is no work for several threads, and
-    /// what the pool reads has to wait for what it encodes.
+    /// It reads one batch while the one before is looked up, encoded and written, and no further ahead: two batches
+    /// are what memory is promised for.
     pub fn spawn<'scope>(
         mut self,
         scope: &'scope Scope<'scope, '_>,
@@ -138,7 +138,7 @@ impl<'a> Loader<'a> {
     where
         'a: 'scope,
     {
-        let (send, loaded) = sync_channel(1);
+        let (send, loaded) = sync_channel(0);
         let (arenas, spare) = channel::<Vec<u8>>();
         let load = move || {
             while let Some(batch) = self.next(spare.try_recv().unwrap_or_default()).transpose() {
