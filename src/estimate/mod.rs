@@ -22,6 +22,7 @@ use crate::codec::EncodeOptions;
 use crate::codec::select::{Effort, Family};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
+use crate::ingest::draft::draft;
 use crate::ingest::scan_record::ScanRecord;
 use crate::ingest::{self, Job};
 use crate::name::{ModelId, RelPath};
@@ -29,7 +30,7 @@ use crate::pairing::shares::{Based, holders, shares};
 use crate::pairing::{Why, card};
 use crate::report::{Monitor, Savings};
 use crate::source::{Listing, ModelDir, locate};
-use crate::store::manifest::{BaseShare, FORMAT, FileEntry, Manifest, Tensor};
+use crate::store::manifest::{BaseShare, FileEntry, Manifest, Tensor};
 use crate::store::{Store, sealed};
 use known::Known;
 use model::Draft;
@@ -252,14 +253,7 @@ impl Run<'_> {
             if self.options.optional.contains(&job.model) {
                 return Ok(false);
             }
-            let reason = format!(
-                "found neither in {} nor in the store",
-                self.model_dir.display()
-            );
-            return Err(Error::NoModel {
-                model: job.model.to_string(),
-                reason,
-            });
+            return Err(ingest::nowhere(&job.model, self.model_dir));
         };
         estimate.status = Status::AlreadyStored;
         (estimate.files, estimate.bytes) = (manifest.files.len(), manifest.bytes);
@@ -294,7 +288,8 @@ impl Run<'_> {
             }
         }
         monitor.begin(job.model.as_str(), estimate.bytes);
-        let mut manifest = draft(job, &listing);
+        let mut manifest = draft(&job.model, None, &listing, 1);
+        manifest.base.clone_from(&job.base);
         let done = self.files(job, &listing, &mut manifest, estimate, monitor)?;
         if stored.is_some_and(|stored| is_same(&stored, &manifest)) {
             estimate.status = Status::AlreadyStored;
@@ -416,27 +411,6 @@ fn blank(model: &ModelId) -> ModelEstimate {
         warnings: Vec::new(),
         error: None,
         damage: false,
-    }
-}
-
-fn draft(job: &Job, listing: &Listing) -> Manifest {
-    let entry = |file: &crate::source::SourceFile| FileEntry {
-        path: file.path.clone(),
-        size: file.size,
-        blake3: Hash::of(&[]),
-        executable: file.executable,
-        segments: Vec::new(),
-    };
-    Manifest {
-        format: FORMAT,
-        model: job.model.clone(),
-        version: 1,
-        commit: None,
-        base: job.base.clone(),
-        bases: Vec::new(),
-        bytes: listing.files.iter().map(|file| file.size).sum(),
-        files: listing.files.iter().map(entry).collect(),
-        empty_dirs: listing.empty_dirs.clone(),
     }
 }
 

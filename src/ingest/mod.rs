@@ -1,10 +1,11 @@
 //! Ingest: model directories become objects and manifests.
 //!
 //! Models are stored one after another, bases first. Within a model, batches of spans are read and hashed,
-//! looked up, encoded in parallel and written in order, three batches under way at a time.
+//! looked up, encoded in parallel and written in order; three batches are under way at a time, in these stages.
 
 mod bases;
 mod batch;
+pub(crate) mod draft;
 mod load;
 mod model;
 pub mod order;
@@ -161,6 +162,15 @@ fn run_located(
     Ok(summarise(models, &store, options.threads, start))
 }
 
+/// The error of a model that has no directory and is not in the store either.
+pub(crate) fn nowhere(model: &ModelId, model_dir: &Path) -> Error {
+    let reason = format!("found neither in {} nor in the store", model_dir.display());
+    Error::NoModel {
+        model: model.to_string(),
+        reason,
+    }
+}
+
 /// What a run needs while it goes from model to model.
 struct Run<'a> {
     writer: StoreWriter,
@@ -241,14 +251,7 @@ impl Run<'_> {
     /// A model without a directory is fine if it is in the store.
     fn absent(&self, job: &Job, report: &mut ModelReport) -> Result<()> {
         let Some(manifest) = self.writer.store().newest(&job.model)? else {
-            let reason = format!(
-                "found neither in {} nor in the store",
-                self.model_dir.display()
-            );
-            return Err(Error::NoModel {
-                model: job.model.to_string(),
-                reason,
-            });
+            return Err(nowhere(&job.model, self.model_dir));
         };
         report.status = Status::AlreadyStored;
         report.version = Some(manifest.version);

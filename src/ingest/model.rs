@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::batch::{Batch, HashedSpan};
+use super::draft::draft;
 use super::load::{Batches, Loader};
 use super::pair::{New, Pairs};
 use super::revisions;
@@ -22,7 +23,7 @@ use crate::pairing::{BaseTensors, card, owners};
 use crate::report::{ModelReport, Status};
 use crate::source::{Listing, ModelDir};
 use crate::store::Store;
-use crate::store::manifest::{FORMAT, FileEntry, Manifest, Segment, Tensor};
+use crate::store::manifest::{FileEntry, Manifest, Segment, Tensor};
 
 /// Stores the model in `directory`, unless the store holds it as it is.
 pub fn ingest(
@@ -55,8 +56,8 @@ pub fn ingest(
     let base_name = job.base.as_ref().map(ModelId::as_str);
     tracing::info!(model = %job.model, files = report.files, bytes = report.bytes, base = base_name, "storing");
     let mut manifest = draft(
-        job,
-        directory,
+        &job.model,
+        directory.commit(),
         &listing,
         next_version(run.writer.store(), &job.model)?,
     );
@@ -208,27 +209,6 @@ fn is_untouched(run: &mut Run<'_>, manifest: &Manifest, listing: &Listing) -> bo
     };
     let mut segments = manifest.files.iter().flat_map(|file| &file.segments);
     same && manifest.empty_dirs == listing.empty_dirs && segments.all(is_whole)
-}
-
-fn draft(job: &Job, directory: &ModelDir, listing: &Listing, version: u32) -> Manifest {
-    let entry = |file: &crate::source::SourceFile| FileEntry {
-        path: file.path.clone(),
-        size: file.size,
-        blake3: Hash::of(&[]),
-        executable: file.executable,
-        segments: Vec::new(),
-    };
-    Manifest {
-        format: FORMAT,
-        model: job.model.clone(),
-        version,
-        commit: directory.commit().map(str::to_owned),
-        base: None,
-        bases: Vec::new(),
-        bytes: listing.files.iter().map(|file| file.size).sum(),
-        files: listing.files.iter().map(entry).collect(),
-        empty_dirs: listing.empty_dirs.clone(),
-    }
 }
 
 fn base_tensors(store: &Store, job: &Job, report: &mut ModelReport) -> Result<Option<BaseTensors>> {
