@@ -35,7 +35,8 @@ python-test: .venv/installed rust-test ## run the tests of the scripts, in a vir
 	.venv/bin/pip install --quiet --requirement requirements-dev.txt
 	touch $@
 
-test-full: test ## run all tests, those of a build without `hub`, and those of NEON by qemu
+test-full: test ## run all tests, the documented commands with the real cargo, a build without `hub`, and NEON by qemu
+	ZIPLLM_REAL_CARGO=1 ZIPLLM_BIN_DIR=$(CURDIR)/target/debug .venv/bin/pytest tests/python/test_documented_commands.py
 	$(CARGO) test --locked --no-default-features --test lean
 	tools/test_neon.sh
 
