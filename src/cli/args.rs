@@ -96,9 +96,6 @@ pub struct CompressArgs {
     /// Fetch the models that are neither there nor stored from the Hugging Face Hub, each before it is stored
     #[arg(long)]
     pub download: bool,
-    /// What to fetch.
-    #[command(flatten, next_help_heading = "With --download")]
-    pub fetch: FetchArgs,
     /// Worker threads, in place of the config's
     #[arg(long, value_parser = threads)]
     pub threads: Option<usize>,
@@ -108,6 +105,9 @@ pub struct CompressArgs {
     /// Print the summary as JSON
     #[arg(long)]
     pub json: bool,
+    /// What to fetch.
+    #[command(flatten, next_help_heading = "With --download")]
+    pub fetch: FetchArgs,
 }
 
 /// What to fetch from the Hugging Face Hub, and how.
