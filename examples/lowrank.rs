@@ -1,9 +1,11 @@
-//! Measures low-rank prediction: `lowrank [--max] BASE_DIR TUNE_DIR...` prints a line of JSON a fine-tune, and
-//! `lowrank [--max] --generated` one for each generated merge. All on one thread.
+//! Measures low-rank prediction: `lowrank [--max] [--isa=NAME] BASE_DIR TUNE_DIR...` prints a line of JSON a fine-tune,
+//! and `lowrank [--max] [--isa=NAME] --generated` one for each generated merge. Set `RAYON_NUM_THREADS=1` to measure
+//! speeds. `--isa` takes `scalar`, `avx2` or `avx512`; else it is the best that the machine has.
 //!
 //! `stored` are the bytes of all tensors over the original ones, `delta` the same without prediction.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::print_stdout,
     clippy::cast_precision_loss,
     clippy::indexing_slicing,
@@ -72,16 +74,36 @@ fn seconds() -> f64 {
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
+/// What is measured with.
+#[derive(Clone, Copy)]
+struct Means {
+    isa: Isa,
+    effort: Effort,
+}
+
+/// The instruction set that an argument names.
+fn isa_of(arguments: &[String]) -> Isa {
+    let name = arguments.iter().find_map(|it| it.strip_prefix("--isa="));
+    let known = Isa::all().into_iter();
+    let named = |name: &str| {
+        let mut known = known.clone();
+        known.find(|isa| format!("{isa:?}").eq_ignore_ascii_case(name))
+    };
+    name.map_or(Isa::detect(), |name| {
+        named(name).expect("this machine has no such instruction set")
+    })
+}
+
 fn measure(
     name: &str,
-    effort: Effort,
+    means: Means,
     dtype: DType,
     shape: &[usize],
     target: &[u8],
     base: &[u8],
     sums: &mut Sums,
 ) {
-    let isa = Isa::detect();
+    let Means { isa, effort } = means;
     let row_len = if shape.len() > 1 {
         *shape.last().unwrap() as u64
     } else {
@@ -316,6 +338,8 @@ fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let is_max = arguments.iter().any(|argument| argument == "--max");
     let effort = if is_max { Effort::Max } else { Effort::Default };
+    let isa = isa_of(&arguments);
+    let means = Means { isa, effort };
     let is_generated = arguments.iter().any(|argument| argument == "--generated");
     arguments.retain(|argument| !argument.starts_with("--"));
     if is_generated {
@@ -325,7 +349,7 @@ fn main() {
             let shape = [pair.side, pair.side];
             measure(
                 &pair.name(),
-                effort,
+                means,
                 pair.dtype,
                 &shape,
                 &target,
@@ -344,7 +368,7 @@ fn main() {
         for (name, (dtype, shape, target)) in files(Path::new(model)) {
             let is_alike = |base: &&Matrix| base.0 == dtype && base.2.len() == target.len();
             if let Some((_, _, base)) = base.get(&name).filter(is_alike) {
-                measure(&name, effort, dtype, &shape, &target, base, &mut sums);
+                measure(&name, means, dtype, &shape, &target, base, &mut sums);
             }
         }
         sums.print(model);

@@ -6,9 +6,10 @@
 //! rows, columns and single differences; with some they sum up to the squares of the components' shares.
 
 use super::Bands;
-use super::band::{Band, Units};
-use super::dense::{Matrix, product};
+use super::band::{Band, Scale};
+use super::dense::squares;
 use super::sweep::Grid;
+use super::units::Units;
 use crate::rans::Isa;
 
 /// Rows looked at, in runs of as many that lie side by side, so that few chunks of a base are decoded.
@@ -50,18 +51,19 @@ const LEAST_SHARE: f64 = 1e-4;
 const LEAST_DEVIATIONS: f64 = 3.0;
 
 /// Looks at some rows of a matrix.
-pub(super) fn correlation<B: Bands>(
-    isa: Isa,
-    grid: &Grid,
-    bands: &B,
-) -> Result<Correlation, B::Error> {
+pub(super) fn correlation<B: Bands>(grid: &Grid, bands: &B) -> Result<Correlation, B::Error> {
     let (target, base) = rows(grid, bands)?;
-    let mut band = Band::new(isa);
+    let mut band = Band::new(grid.isa);
     let units = Units::of(grid.dtype, &target, &base, SAMPLED);
-    band.fill(grid.dtype, units, grid.columns, &target, &base);
-    band.weigh(1.0);
-    band.weighted();
-    Ok(compare(&band.scratch))
+    let scale = Scale {
+        dtype: grid.dtype,
+        units,
+        variance: 1.0,
+    };
+    band.fill(scale, grid.columns, &target, &base);
+    let (columns, width) = band.weighted_columns();
+    let count = grid.rows.min(ROWS);
+    Ok(compare(grid.isa, &columns, width, count))
 }
 
 /// Reads the rows: all of a small matrix, else runs that are spread evenly.
@@ -85,15 +87,17 @@ fn rows<B: Bands>(grid: &Grid, bands: &B) -> Result<(Vec<u8>, Vec<u8>), B::Error
     Ok((target, base))
 }
 
-/// Compares the products of pairs of rows in one part of the columns with those in the others.
-fn compare(matrix: &Matrix) -> Correlation {
-    let count = matrix.rows;
-    let (mut sums, mut squares) = (vec![0.0f32; count * count], vec![0.0f32; count * count]);
-    let mut part = Matrix::new(count, count);
-    for first in 0..PARTS.min(matrix.columns) {
-        let view = matrix.view().every(PARTS, first);
-        product(1.0, view, view.transposed(), 0.0, &mut part);
-        for ((sum, square), x) in sums.iter_mut().zip(&mut squares).zip(&part.data) {
+/// Compares the products of pairs of `count` rows in one part of the columns with those in the others; every column takes
+/// `width` floats.
+fn compare(isa: Isa, columns: &[f32], width: usize, count: usize) -> Correlation {
+    let (mut sums, mut squared) = (vec![0.0f64; count * count], vec![0.0f64; count * count]);
+    let mut part = Vec::with_capacity(columns.len() / PARTS + width);
+    for first in 0..PARTS {
+        part.clear();
+        let lines = columns.chunks_exact(width).skip(first).step_by(PARTS);
+        lines.for_each(|line| part.extend_from_slice(line));
+        let products = squares(isa, &part, &part, width, count);
+        for ((sum, square), x) in sums.iter_mut().zip(&mut squared).zip(&products.data) {
             *sum += x;
             *square += x * x;
         }
@@ -102,12 +106,12 @@ fn compare(matrix: &Matrix) -> Correlation {
     for i in 0..count {
         for j in 0..i {
             // Every row as if it had the length 1, but for those that are zero.
-            let lengths = f64::from(sums[i * (count + 1)]) * f64::from(sums[j * (count + 1)]);
+            let lengths = sums[i * (count + 1)] * sums[j * (count + 1)];
             if lengths <= 0.0 {
                 continue;
             }
             let at = i * count + j;
-            let cross = (f64::from(sums[at]).powi(2) - f64::from(squares[at])) / lengths;
+            let cross = (sums[at].powi(2) - squared[at]) / lengths;
             total += cross;
             spread += cross * cross;
             pairs += 1.0;

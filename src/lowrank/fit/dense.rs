@@ -1,4 +1,9 @@
-//! Small dense linear algebra: products of views by `matrixmultiply`, and what is needed of symmetric matrices.
+//! Small dense linear algebra: what is needed of matrices with a column a component, and of symmetric ones.
+
+use super::floats::{Floats, padded};
+use super::lanes::run;
+use super::multiply::{Left, Product, ROWS, Right, Size};
+use crate::rans::Isa;
 
 /// A matrix of floats, row by row.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -8,16 +13,6 @@ pub(super) struct Matrix {
     pub(super) data: Vec<f32>,
 }
 
-/// A part of a matrix, perhaps transposed.
-#[derive(Clone, Copy)]
-pub(super) struct View<'a> {
-    data: &'a [f32],
-    rows: usize,
-    columns: usize,
-    /// Floats from one row, and one column, to the next.
-    steps: [usize; 2],
-}
-
 impl Matrix {
     /// Zeros.
     pub(super) fn new(rows: usize, columns: usize) -> Self {
@@ -25,15 +20,6 @@ impl Matrix {
             rows,
             columns,
             data: vec![0.0; rows * columns],
-        }
-    }
-
-    pub(super) fn view(&self) -> View<'_> {
-        View {
-            data: &self.data,
-            rows: self.rows,
-            columns: self.columns,
-            steps: [self.columns, 1],
         }
     }
 
@@ -55,33 +41,63 @@ impl Matrix {
         out
     }
 
+    /// The rows with zeros up to whole blocks and registers, times `sign`.
+    pub(super) fn padded(&self, sign: f32) -> Floats {
+        let width = padded(self.columns);
+        let mut out = Floats::new(self.rows.next_multiple_of(ROWS) * width);
+        for row in 0..self.rows {
+            for (out, x) in out[row * width..].iter_mut().zip(self.row(row)) {
+                *out = sign * x;
+            }
+        }
+        out
+    }
+
     /// `self * right`, with a small matrix.
-    pub(super) fn times(&self, right: &Small) -> Self {
-        let right = right.to_matrix();
-        let mut out = Self::new(self.rows, right.columns);
-        product(1.0, self.view(), right.view(), 0.0, &mut out);
+    pub(super) fn times(&self, isa: Isa, right: &Small) -> Self {
+        let (left, width) = (self.padded(1.0), padded(self.columns));
+        let right = right.padded();
+        let rows = self.rows.next_multiple_of(ROWS);
+        let mut product = Floats::new(rows * width);
+        let task = Product {
+            size: Size {
+                rows,
+                terms: self.columns,
+                columns: width,
+            },
+            left: Left {
+                data: &left,
+                row_step: width,
+                term_step: 1,
+            },
+            right: Right {
+                data: &right,
+                term_step: width,
+            },
+            out: &mut product,
+            step: width,
+        };
+        run(isa, task);
+        let mut out = Self::new(self.rows, self.columns);
+        for row in 0..self.rows {
+            let line = &product[row * width..][..self.columns];
+            out.row_mut(row).copy_from_slice(line);
+        }
         out
     }
 
     /// As [`Self::gram`], in the floats of the matrix.
-    pub(super) fn gram_fast(&self, weight: impl Fn(usize) -> f32) -> Small {
-        let mut weighted = self.clone();
-        for row in 0..self.rows {
-            let weight = weight(row);
-            weighted.row_mut(row).iter_mut().for_each(|x| *x *= weight);
+    pub(super) fn gram_fast(&self, isa: Isa, weight: impl Fn(usize) -> f32) -> Small {
+        let right = self.padded(1.0);
+        let mut left = self.padded(1.0);
+        let width = padded(self.columns);
+        for (row, line) in left.chunks_exact_mut(width.max(1)).enumerate() {
+            let weight = if row < self.rows { weight(row) } else { 0.0 };
+            line.iter_mut().for_each(|x| *x *= weight);
         }
-        let mut out = Self::new(self.columns, self.columns);
-        product(
-            1.0,
-            self.view().transposed(),
-            weighted.view(),
-            0.0,
-            &mut out,
-        );
-        let data = out.data.iter().map(|&x| f64::from(x)).collect();
-        let size = self.columns;
-        let mut out = Small { size, data };
+        let mut out = squares(isa, &left, &right, width, self.columns);
         // What short floats get wrong must not look like a direction.
+        let size = self.columns;
         let trace: f64 = (0..size).map(|i| out.at(i, i)).sum();
         (0..size).for_each(|i| out.set(i, i, out.at(i, i) + trace / size as f64 * 1e-6));
         out
@@ -109,72 +125,42 @@ impl Matrix {
     }
 }
 
-impl<'a> View<'a> {
-    /// Consecutive rows of `columns` floats each.
-    pub(super) fn of(data: &'a [f32], columns: usize) -> Self {
-        View {
-            data,
-            rows: data.len() / columns.max(1),
-            columns,
-            steps: [columns, 1],
+/// Rows that are added up in short floats.
+const SHORT_SUM: usize = 256;
+
+/// The products of all pairs of the first `size` columns of two matrices with rows of `width` floats.
+pub(super) fn squares(isa: Isa, left: &[f32], right: &[f32], width: usize, size: usize) -> Small {
+    let mut out = Small::new(size);
+    let mut part = Floats::new(width * width);
+    let rows = (SHORT_SUM * width).max(1);
+    for (left, right) in left.chunks(rows).zip(right.chunks(rows)) {
+        part.fill(0.0);
+        let task = Product {
+            size: Size {
+                rows: width,
+                terms: left.len().min(right.len()) / width,
+                columns: width,
+            },
+            left: Left {
+                data: left,
+                row_step: 1,
+                term_step: width,
+            },
+            right: Right {
+                data: right,
+                term_step: width,
+            },
+            out: &mut part,
+            step: width,
+        };
+        run(isa, task);
+        for i in 0..size {
+            for j in 0..size {
+                out.set(i, j, out.at(i, j) + f64::from(part[i * width + j]));
+            }
         }
     }
-
-    /// The columns `first`, `first + step` and so on.
-    pub(super) fn every(self, step: usize, first: usize) -> Self {
-        View {
-            data: self.data.get(first * self.steps[1]..).unwrap_or_default(),
-            columns: self.columns.saturating_sub(first).div_ceil(step.max(1)),
-            steps: [self.steps[0], self.steps[1] * step],
-            ..self
-        }
-    }
-
-    /// Rows become columns.
-    pub(super) fn transposed(self) -> Self {
-        View {
-            rows: self.columns,
-            columns: self.rows,
-            steps: [self.steps[1], self.steps[0]],
-            ..self
-        }
-    }
-
-    fn is_inside(self) -> bool {
-        let last = |count: usize, step: usize| count.saturating_sub(1) * step;
-        self.rows == 0
-            || self.columns == 0
-            || last(self.rows, self.steps[0]) + last(self.columns, self.steps[1]) < self.data.len()
-    }
-}
-
-/// `out = alpha * left * right + beta * out`; nothing where the sizes do not fit.
-#[allow(unsafe_code, clippy::cast_possible_wrap)]
-pub(super) fn product(alpha: f32, left: View<'_>, right: View<'_>, beta: f32, out: &mut Matrix) {
-    let is_fit =
-        left.columns == right.rows && left.rows == out.rows && right.columns == out.columns;
-    if !is_fit || !left.is_inside() || !right.is_inside() {
-        return;
-    }
-    // SAFETY: every element of the three matrices lies inside its slice, and `out` is borrowed alone.
-    unsafe {
-        matrixmultiply::sgemm(
-            left.rows,
-            left.columns,
-            right.columns,
-            alpha,
-            left.data.as_ptr(),
-            left.steps[0] as isize,
-            left.steps[1] as isize,
-            right.data.as_ptr(),
-            right.steps[0] as isize,
-            right.steps[1] as isize,
-            beta,
-            out.data.as_mut_ptr(),
-            out.columns as isize,
-            1,
-        );
-    }
+    out
 }
 
 /// A square matrix of at most some hundred rows.
@@ -200,13 +186,17 @@ impl Small {
         self.data[row * self.size + column] = value;
     }
 
-    fn to_matrix(&self) -> Matrix {
-        let data = self.data.iter().map(|&x| x as f32).collect();
-        Matrix {
-            rows: self.size,
-            columns: self.size,
-            data,
+    /// As floats, with zeros up to whole registers.
+    pub(super) fn padded(&self) -> Floats {
+        let width = padded(self.size);
+        let mut out = Floats::new(width * width);
+        for row in 0..self.size {
+            let line = &self.data[row * self.size..][..self.size];
+            for (out, &x) in out[row * width..].iter_mut().zip(line) {
+                *out = x as f32;
+            }
         }
+        out
     }
 
     pub(super) fn times(&self, right: &Self) -> Self {
@@ -375,25 +365,29 @@ mod tests {
     }
 
     #[test]
-    fn products_of_views() {
-        let a = Matrix {
-            rows: 2,
-            columns: 3,
-            data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
-        };
-        let mut out = Matrix::new(2, 2);
-        product(1.0, a.view(), a.view().transposed(), 0.0, &mut out);
-        assert_eq!(out.data, [14.0, 32.0, 32.0, 77.0]);
-        product(
-            -1.0,
-            View::of(&a.data, 3),
-            a.view().transposed(),
-            1.0,
-            &mut out,
-        );
-        assert_eq!(out.data, [0.0; 4]);
-        let mut other = Matrix::new(3, 2);
-        product(1.0, a.view(), a.view(), 0.0, &mut other);
-        assert_eq!(other.data, [0.0; 6], "sizes that do not fit give nothing");
+    fn products_are_those_of_the_definition() {
+        for (rows, columns) in [(1, 1), (7, 16), (300, 5), (64, 33)] {
+            let mut m = Matrix::new(rows, columns);
+            m.data
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, x)| *x = ((i * i * 7 % 23) as f32 - 11.0) / 5.0);
+            let weight = |row: usize| 1.0 + (row % 3) as f32;
+            let exact = m.gram(|row| f64::from(weight(row)));
+            let mut right = Small::new(columns);
+            let values = right.data.iter_mut().enumerate();
+            values.for_each(|(i, x)| *x = (i * 5 % 7) as f64 - 3.0);
+            for isa in Isa::all() {
+                assert!(is_near(&m.gram_fast(isa, weight), &exact));
+                let product = m.times(isa, &right);
+                for (row, line) in product.data.chunks_exact(columns).enumerate() {
+                    for (j, &have) in line.iter().enumerate() {
+                        let terms = m.row(row).iter().enumerate();
+                        let want: f64 = terms.map(|(k, &x)| f64::from(x) * right.at(k, j)).sum();
+                        assert!((f64::from(have) - want).abs() < 1e-3);
+                    }
+                }
+            }
+        }
     }
 }

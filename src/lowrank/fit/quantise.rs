@@ -4,6 +4,7 @@ use super::super::factors::{LIMIT, Rows, Set};
 use super::super::kernel::pair;
 use super::dense::{Matrix, Small};
 use super::sweep::Factors;
+use crate::rans::Isa;
 
 /// Factors whose components are in order, the strongest first.
 pub(super) struct Ordered {
@@ -24,7 +25,7 @@ impl Ordered {
 }
 
 /// Turns factors so that components stand at right angles, as in a singular value decomposition.
-pub(super) fn order(factors: &Factors) -> Ordered {
+pub(super) fn order(isa: Isa, factors: &Factors) -> Ordered {
     let rank = factors.columns.columns;
     let row_triangle = factors.rows.gram(|_| 1.0).cholesky();
     let column_triangle = factors.columns.gram(|_| 1.0).cholesky();
@@ -57,8 +58,8 @@ pub(super) fn order(factors: &Factors) -> Ordered {
         .transposed()
         .times(&right);
     let factors = Factors {
-        rows: factors.rows.times(&rows),
-        columns: factors.columns.times(&columns),
+        rows: factors.rows.times(isa, &rows),
+        columns: factors.columns.times(isa, &columns),
     };
     let size = (factors.rows.rows * factors.columns.rows).max(1) as f64;
     let strengths = values.iter().map(|value| value / size.sqrt()).collect();

@@ -4,7 +4,7 @@ use super::super::factors::{Columns, Rows, Set};
 use super::super::predict::Predictor;
 use super::Bands;
 use super::sweep::Grid;
-use crate::rans::{Isa, Predict, Scratch, estimate_predicted};
+use crate::rans::{Predict, Scratch, estimate_predicted};
 
 /// Some rows.
 #[derive(Clone)]
@@ -86,7 +86,6 @@ impl Sample {
     /// Estimated bits an element, given factors of its columns and rows, and whether products are rounded.
     pub(super) fn bits(
         &self,
-        isa: Isa,
         grid: &Grid,
         factors: Option<(&Set, &Rows)>,
         rounded: bool,
@@ -103,13 +102,20 @@ impl Sample {
         let empty = Rows::default();
         let rows = factors.map_or(&empty, |(_, rows)| rows);
         let predictor = Predictor {
-            isa,
+            isa: grid.isa,
             columns: &columns,
             rows,
             first_element: 0,
         };
         let predict = factors.map(|_| &predictor as &dyn Predict);
-        let bits = estimate_predicted(isa, grid.dtype, &self.base, predict, &self.target, scratch);
+        let bits = estimate_predicted(
+            grid.isa,
+            grid.dtype,
+            &self.base,
+            predict,
+            &self.target,
+            scratch,
+        );
         bits as f64 / elements.max(1) as f64
     }
 }

@@ -1,12 +1,14 @@
 //! Factors to begin with: those of an adapter that a fine-tune may have been merged from.
 
-use super::band::{Band, Units};
-use super::dense::{Matrix, product};
+use super::Bands;
+use super::band::{Band, ColumnFactors};
+use super::dense::Matrix;
+use super::judge::{Found, Judge};
 use super::quantise::order;
 use super::sample::{Sample, sample};
 use super::sweep::{Factors, Grid, Noise, sweep};
-use super::{Bands, Found, Judge, SAMPLED};
-use crate::rans::{Effort, Isa};
+use super::units::{SAMPLED, Units};
+use crate::rans::Effort;
 
 /// Factors that somebody says a tensor differs from its base by, up to their scale.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,7 +49,6 @@ impl Start {
 
 /// Fits factors from these on; `None` where what comes out is not worth its bytes.
 pub(super) fn fit<B: Bands>(
-    isa: Isa,
     effort: Effort,
     start: &Start,
     grid: &Grid,
@@ -58,47 +59,29 @@ pub(super) fn fit<B: Bands>(
     };
     let sample = sample(grid, bands, PART)?;
     let units = Units::of(grid.dtype, &sample.target, &sample.base, SAMPLED);
-    let Some(scale) = scale(isa, grid, units, &sample, &factors) else {
+    let mut noise = Noise::new(units, grid.columns);
+    let Some(scale) = scale(grid, &noise, &sample, &factors) else {
         return Ok(None);
     };
     factors.rows.data.iter_mut().for_each(|x| *x *= scale);
-    let mut noise = Noise {
-        units,
-        variance: 1.0,
-        columns: vec![1.0; grid.columns],
-    };
     let sweeps = if effort == Effort::Max { 8 } else { 3 };
     for _ in 0..sweeps {
         sweep(bands, grid, &mut factors, &mut noise, false)?;
     }
-    Ok(Judge::new(isa, grid, &sample).choose(&order(&factors), &noise, None))
+    Ok(Judge::new(grid, &sample).choose(&order(grid.isa, &factors), &noise, None))
 }
 
 /// The factor at which the product is nearest to a sample's differences, by weighted least squares; `None` where the
 /// product has next to nothing to do with them.
-fn scale(isa: Isa, grid: &Grid, units: Units, sample: &Sample, factors: &Factors) -> Option<f32> {
-    let mut band = Band::new(isa);
-    band.fill(
-        grid.dtype,
-        units,
-        grid.columns,
-        &sample.target,
-        &sample.base,
-    );
-    band.weigh(1.0);
+fn scale(grid: &Grid, noise: &Noise, sample: &Sample, factors: &Factors) -> Option<f32> {
+    let mut band = Band::new(grid.isa);
+    let (target, base) = (&sample.target, &sample.base);
+    band.fill(noise.scale(grid.dtype), grid.columns, target, base);
     let mut rows = Matrix::new(sample.rows.len(), factors.rows.columns);
     for (at, &row) in sample.rows.iter().enumerate() {
         rows.row_mut(at).copy_from_slice(factors.rows.row(row));
     }
-    let columns = factors.columns.view().transposed();
-    product(1.0, rows.view(), columns, 0.0, &mut band.scratch);
-    let (mut along, mut squares, mut all) = (0.0f64, 0.0f64, 0.0f64);
-    let products = band.scratch.data.iter().zip(&band.weights.data);
-    for ((&x, &weight), &difference) in products.zip(&band.differences.data) {
-        along += f64::from(weight * x * difference);
-        squares += f64::from(weight * x * x);
-        all += f64::from(weight * difference * difference);
-    }
+    let [along, squares, all] = band.compare(&rows, &ColumnFactors::new(&factors.columns));
     let explained = along * along / (squares * all);
     let scale = (along / squares) as f32;
     (scale.is_finite() && explained > LEAST_EXPLAINED).then_some(scale)

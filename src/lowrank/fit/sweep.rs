@@ -7,9 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
-use super::band::{Band, Units};
-use super::dense::{Matrix, Small, View, product};
-use super::{Bands, loops};
+use super::Bands;
+use super::band::{Band, ColumnFactors, Scale, Sums};
+use super::dense::{Matrix, Small};
+use super::floats::Floats;
+use super::units::Units;
+use crate::dtype::DType;
 use crate::rans::Isa;
 
 /// The factors under way.
@@ -52,217 +55,194 @@ pub(super) struct Noise {
 /// Least variance: a quarter of a last place's rounding error in each direction.
 const LEAST_VARIANCE: f32 = 0.002;
 
-/// What one band adds to a sweep.
+impl Noise {
+    /// What is assumed before anything is known.
+    pub(super) fn new(units: Units, columns: usize) -> Self {
+        Self {
+            units,
+            variance: 1.0,
+            columns: vec![1.0; columns],
+        }
+    }
+
+    /// What a tensor's differences are taken for.
+    pub(super) fn scale(&self, dtype: DType) -> Scale {
+        Scale {
+            dtype,
+            units: self.units,
+            variance: self.variance,
+        }
+    }
+}
+
+/// What all bands of a sweep are given.
+struct Pass<'a, B> {
+    bands: &'a B,
+    grid: &'a Grid,
+    factors: &'a Factors,
+    scale: Scale,
+    columns: ColumnFactors,
+    solver: Floats,
+    /// Whether row factors are still zero.
+    is_first: bool,
+    spare: Mutex<Vec<Band>>,
+}
+
+/// What the bands of a strip add to a sweep.
 struct Part {
-    rows: Matrix,
-    gradient: Matrix,
-    weights: Vec<f32>,
+    rows: Vec<f32>,
     row_weights: Vec<f32>,
-    squares: f64,
+    sums: Sums,
 }
 
 /// Makes one sweep: new row factors, then new column factors.
 pub(super) fn sweep<B: Bands>(
     bands: &B,
-    shape: &Grid,
+    grid: &Grid,
     factors: &mut Factors,
     noise: &mut Noise,
     is_first: bool,
 ) -> Result<(), B::Error> {
     let rank = factors.columns.columns;
-    let (total, count) = (
-        noise.columns.iter().map(|&w| f64::from(w)).sum::<f64>(),
-        shape.columns as f64,
-    );
-    let mean = (total / count).max(f64::MIN_POSITIVE);
-    let shared = shape.gram(&factors.columns, |column| {
-        noise.columns[column] / mean as f32
-    });
-    let solver = shared.inverse();
-    let mut gradient = Matrix::new(shape.columns, rank);
-    let mut weights = vec![0.0f32; shape.columns];
-    let mut row_weights = Vec::with_capacity(shape.rows);
-    let mut squares = 0.0;
-    let ranges = shape.bands();
-    let spare_bands = Mutex::new(Vec::new());
-    for window in ranges.chunks(WINDOW) {
+    let total: f64 = noise.columns.iter().map(|&w| f64::from(w)).sum();
+    let mean = (total / grid.columns as f64).max(f64::MIN_POSITIVE) as f32;
+    let shared = grid.gram(&factors.columns, |column| noise.columns[column] / mean);
+    let pass = Pass {
+        bands,
+        grid,
+        factors,
+        scale: noise.scale(grid.dtype),
+        columns: ColumnFactors::new(&factors.columns),
+        solver: shared.inverse().padded(),
+        is_first,
+        spare: Mutex::default(),
+    };
+    let (mut rows, mut row_weights) = (Vec::new(), Vec::new());
+    let mut sums = Sums::new(rank, grid.columns);
+    for window in grid.strips().chunks(grid.window(rank)) {
         let parts: Vec<Part> = window
             .par_iter()
-            .map(|&(from, to)| {
-                let spare = lock(&spare_bands).pop();
-                let mut band = spare.unwrap_or_else(|| Band::new(Isa::detect()));
-                let part = step(
-                    &mut band, bands, shape, factors, noise, &solver, from, to, is_first,
-                );
-                lock(&spare_bands).push(band);
-                part
-            })
+            .map(|strip| pass.strip(strip))
             .collect::<Result<_, _>>()?;
-        for (part, &(from, _)) in parts.iter().zip(window) {
-            factors.rows.data[from * rank..from * rank + part.rows.data.len()]
-                .copy_from_slice(&part.rows.data);
-            add(&mut gradient.data, &part.gradient.data);
-            add(&mut weights, &part.weights);
+        for part in parts {
+            rows.extend_from_slice(&part.rows);
             row_weights.extend_from_slice(&part.row_weights);
-            squares += part.squares;
+            sums.add(&part.sums);
         }
     }
+    factors.rows.data = rows;
     let all: f64 = row_weights.iter().map(|&w| f64::from(w)).sum();
-    let row_mean = (all / shape.rows as f64).max(f64::MIN_POSITIVE);
-    let shared = shape.gram(&factors.rows, |row| row_weights[row] / row_mean as f32);
-    let step = gradient.times(&shared.inverse());
-    for (column, weight) in weights.iter().enumerate() {
+    let row_mean = (all / grid.rows as f64).max(f64::MIN_POSITIVE) as f32;
+    let shared = grid.gram(&factors.rows, |row| row_weights[row] / row_mean);
+    let gradient = sums.gradient(grid.columns, rank);
+    let step = gradient.times(grid.isa, &shared.inverse());
+    noise.columns = sums.columns[..grid.columns].to_vec();
+    for (column, weight) in noise.columns.iter().enumerate() {
         // The gradient is over all rows of the column: its matrix is the shared one, times the column's mean weight.
-        let scale = (shape.rows as f32 / weight.max(f32::MIN_POSITIVE)).min(1e20);
-        for (factor, step) in factors
-            .columns
-            .row_mut(column)
-            .iter_mut()
+        let scale = (grid.rows as f32 / weight.max(f32::MIN_POSITIVE)).min(1e20);
+        let factors = factors.columns.row_mut(column).iter_mut();
+        factors
             .zip(step.row(column))
-        {
-            *factor += scale * step;
-        }
+            .for_each(|(factor, step)| *factor += scale * step);
     }
-    noise.columns = weights;
     // The likeliest variance is the one at which the weighted squares of the residuals are as large as expected.
-    let ratio = (squares / all.max(f64::MIN_POSITIVE)) as f32;
+    let ratio = (sums.squares / all.max(f64::MIN_POSITIVE)) as f32;
     noise.variance = (noise.variance * ratio).max(LEAST_VARIANCE);
     Ok(())
 }
 
-/// Bands that are worked on before their sums are added up; fixed, so that threads do not change the result.
-const WINDOW: usize = 8;
-
-fn lock(bands: &Mutex<Vec<Band>>) -> MutexGuard<'_, Vec<Band>> {
-    bands.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn add(sums: &mut [f32], more: &[f32]) {
-    for (sum, more) in sums.iter_mut().zip(more) {
-        *sum += more;
-    }
-}
-
-#[allow(clippy::too_many_arguments)]
-fn step<B: Bands>(
-    band: &mut Band,
-    bands: &B,
-    shape: &Grid,
-    factors: &Factors,
-    noise: &Noise,
-    solver: &Small,
-    from: usize,
-    to: usize,
-    is_first: bool,
-) -> Result<Part, B::Error> {
-    let rank = factors.columns.columns;
-    let mut bytes = std::mem::take(&mut band.bytes);
-    bands.read(from, to, &mut bytes, &mut |target, base| {
-        band.fill(shape.dtype, noise.units, shape.columns, target, base);
-    })?;
-    band.bytes = bytes;
-    band.weigh(noise.variance);
-    let old = &factors.rows.data[from * rank..to * rank];
-    let mut rows = Matrix {
-        rows: to - from,
-        columns: rank,
-        data: old.to_vec(),
-    };
-    if !is_first {
-        band.subtract(View::of(old, rank), &factors.columns);
-    }
-    row_step(band, &factors.columns, solver, &mut rows);
-    let squares = band.weighted();
-    let mut gradient = Matrix::new(shape.columns, rank);
-    product(
-        1.0,
-        band.scratch.view().transposed(),
-        rows.view(),
-        0.0,
-        &mut gradient,
-    );
-    let mut weights = vec![0.0; shape.columns];
-    let mut row_weights = Vec::with_capacity(to - from);
-    for line in band.weights.data.chunks_exact(shape.columns) {
-        row_weights.push(loops::gather(band.isa, line, &mut weights));
-    }
-    Ok(Part {
-        rows,
-        gradient,
-        weights,
-        row_weights,
-        squares: f64::from(squares),
-    })
-}
-
-/// Moves the row factors of a band towards the weighted least squares, and its differences with them.
-pub(super) fn row_step(band: &mut Band, columns: &Matrix, solver: &Small, rows: &mut Matrix) {
-    band.weighted();
-    let mut gradient = Matrix::new(rows.rows, rows.columns);
-    product(1.0, band.scratch.view(), columns.view(), 0.0, &mut gradient);
-    let direction = gradient.times(solver);
-    product(
-        1.0,
-        direction.view(),
-        columns.view().transposed(),
-        0.0,
-        &mut band.scratch,
-    );
-    let width = band.scratch.columns;
-    for row in 0..rows.rows {
-        let span = row * width..(row + 1) * width;
-        let (moves, weights) = (
-            &band.scratch.data[span.clone()],
-            &band.weights.data[span.clone()],
-        );
-        let curvature = loops::curvature(band.isa, moves, weights);
-        let slope: f32 = gradient
-            .row(row)
-            .iter()
-            .zip(direction.row(row))
-            .map(|(g, d)| g * d)
-            .sum();
-        let length = if curvature > 0.0 {
-            slope / curvature
-        } else {
-            0.0
+impl<B: Bands> Pass<'_, B> {
+    /// Works on the bands of a strip, one after another.
+    fn strip(&self, strip: &[(usize, usize)]) -> Result<Part, B::Error> {
+        let spare = self.lock().pop();
+        let mut band = spare.unwrap_or_else(|| Band::new(self.grid.isa));
+        let mut part = Part {
+            rows: Vec::new(),
+            row_weights: Vec::new(),
+            sums: Sums::new(self.factors.columns.columns, self.grid.columns),
         };
-        loops::shift(band.isa, length, moves, &mut band.differences.data[span]);
-        for (factor, direction) in rows.row_mut(row).iter_mut().zip(direction.row(row)) {
-            *factor += length * direction;
+        for &(from, to) in strip {
+            self.step(&mut band, from, to, &mut part)?;
         }
+        self.lock().push(band);
+        Ok(part)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Band>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn step(
+        &self,
+        band: &mut Band,
+        from: usize,
+        to: usize,
+        part: &mut Part,
+    ) -> Result<(), B::Error> {
+        let rank = self.factors.columns.columns;
+        let mut bytes = std::mem::take(&mut band.bytes);
+        self.bands.read(from, to, &mut bytes, &mut |target, base| {
+            band.fill(self.scale, self.grid.columns, target, base);
+        })?;
+        band.bytes = bytes;
+        let mut rows = Matrix {
+            rows: to - from,
+            columns: rank,
+            data: self.factors.rows.data[from * rank..to * rank].to_vec(),
+        };
+        if !self.is_first {
+            band.subtract(&rows, &self.columns);
+        }
+        band.step(&self.columns, &self.solver, &mut rows);
+        band.gather(&rows, &mut part.sums, &mut part.row_weights);
+        part.rows.extend_from_slice(&rows.data);
+        Ok(())
     }
 }
 
-/// The matrix that is fitted.
+/// The matrix that is fitted, and what with.
 pub(super) struct Grid {
-    pub(super) dtype: crate::dtype::DType,
+    pub(super) isa: Isa,
+    pub(super) dtype: DType,
     pub(super) rows: usize,
     pub(super) columns: usize,
 }
 
-/// Elements of a band.
-const BAND_ELEMENTS: usize = 1 << 16;
+/// Elements of a band: what is kept of them fits the second cache.
+const BAND_ELEMENTS: usize = 1 << 15;
 
 /// Least rows of a band.
-const BAND_ROWS: usize = 16;
+const BAND_ROWS: usize = 8;
+
+/// Bands that are worked on one after another and added up in one place.
+const STRIP: usize = 4;
+
+/// Strips that are worked on before their sums are added up, and most floats that these take.
+const WINDOW: usize = 8;
+const WINDOW_FLOATS: usize = 1 << 22;
 
 impl Grid {
     /// The products of all pairs of columns of factors, each row weighted; exact where differences have many digits.
     fn gram(&self, factors: &Matrix, weight: impl Fn(usize) -> f32) -> Small {
-        if self.dtype == crate::dtype::DType::F32 {
+        if self.dtype == DType::F32 {
             factors.gram(|row| f64::from(weight(row)))
         } else {
-            factors.gram_fast(weight)
+            factors.gram_fast(self.isa, weight)
         }
     }
 
-    /// The first row and the end of each band.
-    pub(super) fn bands(&self) -> Vec<(usize, usize)> {
-        let rows = (BAND_ELEMENTS / self.columns.max(1)).max(BAND_ROWS);
-        (0..self.rows)
+    /// The first row and the end of each band, strip by strip.
+    fn strips(&self) -> Vec<Vec<(usize, usize)>> {
+        let rows = (BAND_ELEMENTS / self.columns.max(1) / BAND_ROWS).max(1) * BAND_ROWS;
+        let bands: Vec<(usize, usize)> = (0..self.rows)
             .step_by(rows)
             .map(|from| (from, self.rows.min(from + rows)))
-            .collect()
+            .collect();
+        bands.chunks(STRIP).map(<[_]>::to_vec).collect()
+    }
+
+    /// Strips that are worked on at a time; whatever the threads, so that they do not change the result.
+    fn window(&self, rank: usize) -> usize {
+        (WINDOW_FLOATS / (self.columns * rank).max(1)).clamp(1, WINDOW)
     }
 }

@@ -1,0 +1,135 @@
+//! Chooses rank, precision and rounding by what predictions are worth on a sample.
+
+use super::LEAST_GAIN;
+use super::quantise::{Ordered, Quantised, quantise};
+use super::sample::Sample;
+use super::sweep::{Grid, Noise};
+use crate::dtype::DType;
+use crate::rans::Scratch;
+
+/// Factors, and the bytes expected with them over those without.
+pub(super) type Found = (Quantised, f64);
+
+/// Estimates what predictions are worth on a sample.
+pub(super) struct Judge<'a> {
+    grid: &'a Grid,
+    sample: &'a Sample,
+    /// The rows of the factors that belong to the sample's.
+    rows: Vec<usize>,
+    scratch: Scratch,
+}
+
+impl<'a> Judge<'a> {
+    /// Judges factors of all rows of the matrix.
+    pub(super) fn new(grid: &'a Grid, sample: &'a Sample) -> Self {
+        Self {
+            grid,
+            sample,
+            rows: sample.rows.clone(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Judges factors of the sample's rows alone.
+    pub(super) fn of_all_rows(grid: &'a Grid, sample: &'a Sample) -> Self {
+        Self {
+            rows: (0..sample.rows.len()).collect(),
+            ..Self::new(grid, sample)
+        }
+    }
+
+    /// Bits an element without a prediction.
+    pub(super) fn without(&mut self) -> f64 {
+        self.sample.bits(self.grid, None, false, &mut self.scratch)
+    }
+
+    /// Bits an element with these factors, not counting them.
+    pub(super) fn sampled(&mut self, found: &Quantised) -> f64 {
+        let rows = found.rows_of(self.rows.iter().copied());
+        self.sample.bits(
+            self.grid,
+            Some((&found.set, &rows)),
+            found.rounded,
+            &mut self.scratch,
+        )
+    }
+
+    /// Bits of the whole matrix with these factors.
+    fn total(&mut self, found: &Quantised) -> f64 {
+        self.sampled(found) * (self.grid.rows * self.grid.columns) as f64 + found.bits
+    }
+
+    /// The exponent at which rounded factors err by a small part of what is uncertain anyway.
+    pub(super) fn exponent(ordered: &Ordered, rank: usize, noise: &Noise) -> u8 {
+        let strength: f64 = ordered.strengths.iter().take(rank).sum();
+        let error = 0.05 * (f64::from(noise.variance) + 1.0 / 12.0);
+        let gain = (strength / 6.0 / error).max(1e-30);
+        let exponent = 127.0 + (f64::from(noise.units.one) / gain).log2().round();
+        let least = ordered.least_exponent(rank, noise.units.one);
+        (exponent.clamp(1.0, 254.0) as u8).max(least)
+    }
+
+    /// Chooses rank, precision and rounding, or nothing where that is best; the rounding may be known.
+    pub(super) fn choose(
+        &mut self,
+        ordered: &Ordered,
+        noise: &Noise,
+        rounding: Option<bool>,
+    ) -> Option<Found> {
+        let unit = noise.units.one;
+        let mut best: Option<(f64, Quantised)> = None;
+        let may_round = self.grid.dtype != DType::F32;
+        let rounded = may_round && rounding == Some(true);
+        let most = ordered.strengths.len();
+        for rank in RANKS.into_iter().filter(|&r| r < most).chain([most]) {
+            let exponent = Self::exponent(ordered, rank, noise);
+            let found = quantise(ordered, rank, exponent, unit);
+            self.attempt(Quantised { rounded, ..found }, &mut best);
+        }
+        self.refine(ordered, unit, &mut best);
+        if may_round && rounding.is_none() {
+            let found = best.as_ref().map(|(_, found)| found.clone())?;
+            let rounded = Quantised {
+                rounded: true,
+                ..found
+            };
+            if self.attempt(rounded, &mut best) {
+                self.refine(ordered, unit, &mut best);
+            }
+        }
+        let before = self.without() * (self.grid.rows * self.grid.columns) as f64;
+        best.map(|(total, found)| (found, total / before))
+            .filter(|(_, left)| *left < LEAST_GAIN)
+    }
+
+    /// Keeps factors if they are better than the best ones.
+    fn attempt(&mut self, found: Quantised, best: &mut Option<(f64, Quantised)>) -> bool {
+        let total = self.total(&found);
+        let is_better = best.as_ref().is_none_or(|(least, _)| total < *least);
+        if is_better {
+            *best = Some((total, found));
+        }
+        is_better
+    }
+
+    /// Goes on to coarser or finer factors for as long as that is better.
+    fn refine(&mut self, ordered: &Ordered, unit: f32, best: &mut Option<(f64, Quantised)>) {
+        for direction in [-1i8, 1] {
+            while let Some((_, found)) = best.as_ref() {
+                let (rank, rounded) = (found.set.rank, found.rounded);
+                let exponent = found.set.exponent.saturating_add_signed(direction);
+                let least = ordered.least_exponent(rank, unit);
+                if !(least..=254).contains(&exponent) {
+                    break;
+                }
+                let next = quantise(ordered, rank, exponent, unit);
+                if !self.attempt(Quantised { rounded, ..next }, best) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// The ranks that are tried.
+const RANKS: [usize; 7] = [1, 4, 8, 16, 32, 64, 128];
