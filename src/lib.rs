@@ -10,6 +10,7 @@
 //! | knowledge | [`object_reader`], [`object_writer`], [`object_factors`]: objects with their bases; [`adapter`]: what a merge may be made of; [`pairing`]: which base; [`report`]: figures; [`survey`]: all models and objects at a glance |
 //! | verbs | [`ingest`], [`restore`], [`check`], [`recode`], [`optimize`], [`estimate`], [`family`], [`list`], [`stats`], [`cat`], [`diff`], [`remove`], [`rename`], [`gc`], [`copy`], [`repair`], [`delete_source`] |
 //! | shell | [`config`], [`cli`], [`hub`] (a feature): models from the Hugging Face Hub |
+#![cfg_attr(not(test), deny(clippy::disallowed_methods))]
 
 pub mod adapter;
 pub mod buffers;

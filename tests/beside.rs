@@ -101,7 +101,7 @@ impl Disk for Shared {
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.disk.remove(path)
     }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
         self.disk.create_dir(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {

@@ -60,7 +60,7 @@ impl Disk for Counting {
     fn remove(&self, path: &Path) -> io::Result<()> {
         LocalDisk.remove(path)
     }
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
         LocalDisk.create_dir(path)
     }
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {

@@ -1,6 +1,10 @@
 //! A picture of a store's figures, as SVG or PNG.
 //!
 //! PNG is drawn by a small backend of our own, whose letters are those of old terminals: no font has to be installed.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "writes the picture, not to a store"
+)]
 
 use std::fs::File;
 use std::io::{self, BufWriter};

@@ -1,4 +1,8 @@
 //! Fetches one model into its place below the models' directory, or what an earlier run left out of it.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "writes to the directory of models, not to a store"
+)]
 
 use std::collections::HashSet;
 use std::fs;

@@ -1,4 +1,8 @@
 //! `Transfer`: the bytes of one model's files, several at once, each resumed and checked before it gets its name.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "writes to the directory of models, not to a store"
+)]
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};

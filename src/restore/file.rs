@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::ScopeFifo;
 
-use super::output::{OutputDir, PartialFile};
+use super::output::OutputDir;
+use super::partial::PartialFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ModelId;
 use crate::object_reader::ObjectReader;

@@ -2,6 +2,7 @@
 
 mod file;
 mod output;
+mod partial;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,14 +1,18 @@
 //! The output directory: files are made, and named, through directory handles that no symlink can divert.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "writes to the output directory, not to a store"
+)]
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
+use super::partial::PartialFile;
 use crate::error::{Error, Result};
 use crate::hash::Hash;
 use crate::name::RelPath;
@@ -17,16 +21,6 @@ use crate::store::manifest::FileEntry;
 /// A directory that a model is restored into.
 pub struct OutputDir {
     root: OwnedFd,
-    path: PathBuf,
-    next_temp: AtomicU64,
-}
-
-/// A file that has no name yet; unless it gets one, it is removed.
-pub struct PartialFile {
-    directory: OwnedFd,
-    file: File,
-    temp: String,
-    name: String,
     path: PathBuf,
 }
 
@@ -44,7 +38,6 @@ impl OutputDir {
         Ok(Self {
             root,
             path: path.to_path_buf(),
-            next_temp: AtomicU64::new(0),
         })
     }
 
@@ -105,25 +98,7 @@ impl OutputDir {
                 reason: "its directory is gone".into(),
             });
         };
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        loop {
-            let serial = self.next_temp.fetch_add(1, Ordering::Relaxed);
-            let temp = format!(".zipllm-{}-{serial}.part", std::process::id());
-            match rustix::fs::openat(&directory, temp.as_str(), flags, Mode::from_raw_mode(0o666)) {
-                Ok(file) => {
-                    return Ok(PartialFile {
-                        directory,
-                        file: file.into(),
-                        temp,
-                        name: name.into(),
-                        path: shown,
-                    });
-                }
-                Err(rustix::io::Errno::EXIST) => {}
-                Err(errno) => return Err(Error::io("create", &shown)(errno.into())),
-            }
-        }
+        PartialFile::create(directory, name, shown)
     }
 
     /// Opens the directory that `path` lies in, step by step, following no symlink.
@@ -203,7 +178,7 @@ fn hash_file(file: &mut File) -> io::Result<Hash> {
 }
 
 /// Whoever may read the file may execute it, or nobody.
-fn with_execute_bits(mode: u32, executable: bool) -> u32 {
+pub(super) fn with_execute_bits(mode: u32, executable: bool) -> u32 {
     if executable {
         mode | (mode & 0o444) >> 2
     } else {
@@ -211,78 +186,9 @@ fn with_execute_bits(mode: u32, executable: bool) -> u32 {
     }
 }
 
-fn set_mode(file: &File, mode: u32) -> io::Result<()> {
+pub(super) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
     Ok(rustix::fs::fchmod(
         file.as_fd(),
         Mode::from_raw_mode(mode & 0o7777),
     )?)
-}
-
-impl PartialFile {
-    /// Writes bytes at a place of the file.
-    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file
-            .write_all_at(bytes, offset)
-            .map_err(Error::io("write", &self.path))
-    }
-
-    /// Gives the file its name; without `replace`, something of that name is an error.
-    pub fn finish(&self, executable: bool, replace: bool) -> Result<()> {
-        if executable {
-            let mode = self
-                .file
-                .metadata()
-                .map_err(Error::io("look at", &self.path))?
-                .mode();
-            set_mode(&self.file, with_execute_bits(mode, true))
-                .map_err(Error::io("set the mode of", &self.path))?;
-        }
-        self.rename(replace).map_err(Error::io("name", &self.path))
-    }
-
-    fn rename(&self, replace: bool) -> io::Result<()> {
-        if replace {
-            return Ok(rustix::fs::renameat(
-                &self.directory,
-                &self.temp,
-                &self.directory,
-                &self.name,
-            )?);
-        }
-        // A hard link never replaces anything, on any file system that has them.
-        match rustix::fs::linkat(
-            &self.directory,
-            &self.temp,
-            &self.directory,
-            &self.name,
-            AtFlags::empty(),
-        ) {
-            Ok(()) => Ok(rustix::fs::unlinkat(
-                &self.directory,
-                &self.temp,
-                AtFlags::empty(),
-            )?),
-            Err(rustix::io::Errno::EXIST) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(_) => self.rename_if_absent(),
-        }
-    }
-
-    fn rename_if_absent(&self) -> io::Result<()> {
-        match rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
-            Err(_) => Ok(rustix::fs::renameat(
-                &self.directory,
-                &self.temp,
-                &self.directory,
-                &self.name,
-            )?),
-        }
-    }
-}
-
-impl Drop for PartialFile {
-    fn drop(&mut self) {
-        // Already gone where the file got its name.
-        let _ = rustix::fs::unlinkat(&self.directory, &self.temp, AtFlags::empty());
-    }
 }

@@ -1,6 +1,10 @@
 //! `LeftOut`: the note of a download that was told to leave files out, kept beside the models.
 //!
 //! It lies outside the model's directory, for what is in there is the model's content.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "writes beside the models, not to a store"
+)]
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};

@@ -3,12 +3,13 @@
 //! `lock` is held by the one writer. `readers` is shared by all that read; whoever deletes objects takes it
 //! alone for a moment first, so that nobody is left who read a manifest that has been removed since.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::fs::lock_file;
 use crate::error::{Error, Result};
 
 /// Held for as long as a process writes to a store.
@@ -77,13 +78,7 @@ impl ReadLock {
 
 /// Makes a lock's file where there is none.
 pub fn open(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(path)
-        .map_err(Error::io("open the lock", path))
+    lock_file(path).map_err(Error::io("open the lock", path))
 }
 
 fn describe(file: &mut File) -> std::io::Result<()> {

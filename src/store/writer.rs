@@ -4,7 +4,6 @@
 //! are synced; only then do a manifest, and the index, speak of them.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -478,20 +477,34 @@ fn prepare_root(disk: &dyn Disk, layout: &Layout, wait: bool) -> Result<WriteLoc
             ),
         ));
     }
-    create_durably(root).map_err(Error::io("create", root))?;
+    create_durably(disk, root, !is_store).map_err(Error::io("create", root))?;
     WriteLock::take(&layout.lock(), root, wait)
 }
 
 /// Makes a directory and those above it, and syncs what each new one was made in.
-fn create_durably(path: &Path) -> io::Result<()> {
-    let missing: Vec<_> = path.ancestors().take_while(|path| !path.exists()).collect();
-    std::fs::create_dir_all(path)?;
-    for made in missing {
-        match made.parent() {
-            Some(parent) if parent.as_os_str().is_empty() => File::open(".")?.sync_all()?,
-            Some(parent) => File::open(parent)?.sync_all()?,
-            None => {}
+///
+/// A run that was killed may have made `path` and not synced it: where `unsure`, one that exists is synced too, as far as
+/// its parent can be read.
+fn create_durably(disk: &dyn Disk, path: &Path, unsure: bool) -> io::Result<()> {
+    use io::ErrorKind::{NotFound, PermissionDenied};
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    let made = match disk.create_dir(path) {
+        Err(error) if error.kind() == NotFound && parent != path => {
+            create_durably(disk, parent, unsure)?;
+            disk.create_dir(path)?
         }
+        made => made?,
+    };
+    if !made && !unsure {
+        return Ok(());
     }
-    Ok(())
+    match disk.sync_dir(parent) {
+        // Nothing was made in it now, and it cannot be had.
+        Err(error) if !made && matches!(error.kind(), PermissionDenied | NotFound) => Ok(()),
+        synced => synced,
+    }
 }

@@ -450,16 +450,17 @@ impl Disk for MemDisk {
         Ok(())
     }
 
-    fn create_dir(&self, path: &Path) -> io::Result<()> {
+    fn create_dir(&self, path: &Path) -> io::Result<bool> {
         let mut state = self.begin(false)?;
+        if state.live.dirs.contains(path) {
+            return Ok(false);
+        }
         if !state.live.dirs.contains(path.parent().unwrap()) {
             return Err(missing());
         }
-        if !state.live.dirs.contains(path) {
-            state.change(Change::MakeDir(path.to_path_buf()));
-            Self::remember(state);
-        }
-        Ok(())
+        state.change(Change::MakeDir(path.to_path_buf()));
+        Self::remember(state);
+        Ok(true)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {

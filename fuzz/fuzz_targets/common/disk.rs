@@ -65,7 +65,7 @@ impl Disk for Files {
         read_only()
     }
 
-    fn create_dir(&self, _: &Path) -> io::Result<()> {
+    fn create_dir(&self, _: &Path) -> io::Result<bool> {
         read_only()
     }
 

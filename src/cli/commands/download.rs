@@ -1,4 +1,8 @@
 //! `zipllm download CONFIG`, and `zipllm CONFIG --download`: models from the Hugging Face Hub.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "makes the directory of models, not a store"
+)]
 
 use std::collections::{HashMap, HashSet};
 use std::env;
