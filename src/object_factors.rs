@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -40,7 +41,7 @@ struct Factors {
 
 /// An object as low-rank prediction sees it.
 #[derive(Clone, Copy)]
-pub struct Subject {
+pub struct Subject<'a> {
     /// How its elements are to be read.
     pub dtype: DType,
     /// Elements in a row; 0 where there are no rows.
@@ -49,6 +50,8 @@ pub struct Subject {
     pub raw_len: u64,
     /// Rows that share their column factors, as those of one matrix of a stack; 0 for all.
     pub set_rows: u64,
+    /// The rows that its base covers, in order; `None` where it covers all.
+    pub covered: Option<&'a [Range<u64>]>,
 }
 
 /// Bytes decoded once, to be read again and again.
@@ -59,20 +62,41 @@ enum Copy {
     Chunks(BTreeMap<u64, Vec<u8>>),
 }
 
-impl Subject {
-    fn shape(&self) -> Shape {
+impl Subject<'_> {
+    /// All rows.
+    fn rows(&self) -> u64 {
         let elements = self.raw_len / self.dtype.size() as u64;
-        let rows = elements.checked_div(self.row_len).unwrap_or(0);
-        let set_rows = if self.set_rows == 0 {
-            rows
-        } else {
-            self.set_rows.min(rows)
+        elements.checked_div(self.row_len).unwrap_or(0)
+    }
+
+    /// The matrix of the rows that the base covers. Of a stack of matrices all have to be covered.
+    fn shape(&self) -> Shape {
+        let all = self.rows();
+        let is_stack = (1..all).contains(&self.set_rows);
+        let (elements, set_rows) = match self.covered {
+            None if is_stack => (self.raw_len / self.dtype.size() as u64, self.set_rows),
+            None => (self.raw_len / self.dtype.size() as u64, all),
+            Some(runs) => {
+                let rows: u64 = runs.iter().map(|run| run.end - run.start).sum();
+                (rows * self.row_len, if is_stack { 0 } else { rows })
+            }
         };
         Shape {
             dtype: self.dtype,
             elements,
             row_len: self.row_len,
             set_rows,
+        }
+    }
+
+    /// `tensor` as the matrix of the rows that the base covers, those of `runs`.
+    fn joined<'t, T>(&self, tensor: &'t T, runs: &'t [Range<u64>]) -> fit::Joined<'t, T> {
+        let size = self.dtype.size();
+        fit::Joined {
+            tensor,
+            runs,
+            row_bytes: self.row_len * size as u64,
+            size,
         }
     }
 
@@ -101,7 +125,7 @@ impl Preparation {
     /// Fails where the object cannot be read. A damaged base, or no room for the copies, only leaves it without factors.
     pub fn run(
         &self,
-        subject: Subject,
+        subject: Subject<'_>,
         reader: &ObjectReader,
         options: &EncodeOptions,
         read: &Reading<'_>,
@@ -109,11 +133,14 @@ impl Preparation {
         is_slow: bool,
     ) -> Result<()> {
         let shape = subject.shape();
-        let adapter = self.adapter.as_ref().filter(|_| shape.sets() == 1);
+        let all = 0..subject.rows();
+        let runs = subject.covered.unwrap_or(std::slice::from_ref(&all));
+        let adapter = self.adapter.as_ref();
+        let adapter = adapter.filter(|_| shape.sets() == 1 && subject.covered.is_none());
         let start = adapter.and_then(|part| part.read(shape.rows(), shape.row_len));
         if start.is_none() && subject.raw_len > MOST_IN_MEMORY {
             let glance = Glance::new(subject, read, read_base);
-            match fit::is_promising(Isa::detect(), shape, &glance) {
+            match fit::is_promising(Isa::detect(), shape, &subject.joined(&glance, runs)) {
                 Ok(true) => {}
                 Ok(false) => {
                     self.keep(glance.into_copy());
@@ -136,7 +163,18 @@ impl Preparation {
             target: target.as_ref(),
             read,
         };
-        let fitted = fit::fit(Isa::detect(), options.effort, shape, &pair, start.as_ref())?;
+        let joined = subject.joined(&pair, runs);
+        let fitted = fit::fit(
+            Isa::detect(),
+            options.effort,
+            shape,
+            &joined,
+            start.as_ref(),
+        )?;
+        let fitted = match subject.covered {
+            Some(_) => fitted.map(|fitted| fitted.placed(runs, subject.rows())),
+            None => fitted,
+        };
         if let Some(factors) = fitted.and_then(|fitted| Factors::checked(fitted, subject)) {
             // Nobody else prepares the same object.
             let _ = self.factors.set(factors);
@@ -187,7 +225,7 @@ impl Preparation {
 
 impl Factors {
     /// Factors are used only if what is stored of them says the same.
-    fn checked(fitted: Fitted, subject: Subject) -> Option<Self> {
+    fn checked(fitted: Fitted, subject: Subject<'_>) -> Option<Self> {
         let shared = fitted.columns().to_bytes(Isa::detect());
         let again = Columns::parse(Isa::detect(), subject.dtype, subject.row_len, &shared).ok()?;
         (again == **fitted.columns()).then_some(Self { fitted, shared })
@@ -196,7 +234,7 @@ impl Factors {
 
 impl Copy {
     /// Reads all of it; `None` where there is no room.
-    fn of(reader: &ObjectReader, subject: Subject, read: &Reading<'_>) -> Result<Option<Self>> {
+    fn of(reader: &ObjectReader, subject: Subject<'_>, read: &Reading<'_>) -> Result<Option<Self>> {
         let size = subject.dtype.chunk_bytes();
         let length = usize::try_from(subject.raw_len).unwrap_or(usize::MAX);
         if subject.raw_len <= MOST_IN_MEMORY {
@@ -247,7 +285,7 @@ impl Copy {
 
 /// An object of which some rows are looked at; the chunks of the base decoded for that are kept.
 struct Glance<'a> {
-    subject: Subject,
+    subject: Subject<'a>,
     read: &'a Reading<'a>,
     read_base: &'a Reading<'a>,
     chunks: Mutex<BTreeMap<u64, Vec<u8>>>,
@@ -260,7 +298,7 @@ pub type Reading<'a> = dyn Fn(u64, &mut [u8]) -> Result<()> + Sync + 'a;
 const MOST_CHUNKS: usize = 8;
 
 impl<'a> Glance<'a> {
-    fn new(subject: Subject, read: &'a Reading<'a>, read_base: &'a Reading<'a>) -> Self {
+    fn new(subject: Subject<'a>, read: &'a Reading<'a>, read_base: &'a Reading<'a>) -> Self {
         Self {
             subject,
             read,
@@ -316,7 +354,7 @@ impl fit::Tensor for Glance<'_> {
 
 /// An object and its base while factors are looked for.
 struct Pair<'a> {
-    subject: Subject,
+    subject: Subject<'a>,
     base: &'a Copy,
     target: Option<&'a Copy>,
     read: &'a (dyn Fn(u64, &mut [u8]) -> Result<()> + Sync),

@@ -1,5 +1,6 @@
 //! Encodes objects with their bases and hands them to the store.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::ThreadPool;
@@ -14,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::hash::{ChainingValue, Hash, chunk_chaining_value, merge_chunks};
 use crate::object_factors::{Preparation, Subject};
 use crate::object_reader::{ObjectReader, OpenObject};
-use crate::store::object::{BaseRef, Head, PARTS, is_chunked};
+use crate::store::object::{BaseRef, Head, PARTS, PREDICTED_PARTS, is_chunked};
 use crate::store::{ObjectWriter, StoreWriter};
 
 /// An object's name, and the chaining values of its chunks if it has more than one.
@@ -116,6 +117,17 @@ impl Base {
         runs
     }
 
+    /// The rows of `row_len` elements that the base covers; none where it covers other elements too.
+    fn rows(&self, row_len: u64) -> Vec<Range<u64>> {
+        let row = |part: &BaseRef| {
+            let whole = [part.target_start, part.count].map(|place| place.is_multiple_of(row_len));
+            let (start, count) = (part.target_start / row_len, part.count / row_len);
+            (whole == [true; 2]).then_some(start..start + count)
+        };
+        let parts = self.parts.iter().filter(|_| row_len > 0);
+        parts.map(row).collect::<Option<_>>().unwrap_or_default()
+    }
+
     /// Tells what an object with this base requires of its readers.
     fn required(&self, dtype: DType, raw_len: u64) -> u16 {
         let whole = Self::whole(self.object.clone(), dtype, raw_len / dtype.size() as u64);
@@ -132,6 +144,14 @@ pub struct EncodedChunk {
     pub raw_len: usize,
     /// What the codec wrote.
     pub payload: Vec<u8>,
+}
+
+impl EncodedChunk {
+    /// Tells whether decoding it takes the factors in the object's shared section.
+    fn is_predicted(&self) -> bool {
+        let predicted = LowRank.id();
+        self.codec == predicted || self.codec == Parts.id() && parts::uses(&self.payload, predicted)
+    }
 }
 
 impl NewObject {
@@ -173,19 +193,22 @@ impl NewObject {
             set_rows,
             ..
         } = *self;
+        let Some(base) = &self.base else {
+            return Ok(());
+        };
+        let is_partial = base.required(dtype, raw_len) != 0;
+        let rows = is_partial.then(|| base.rows(row_len));
         let subject = Subject {
             dtype,
             row_len,
             raw_len,
             set_rows,
+            covered: rows.as_deref(),
         };
-        let is_tried =
-            |base: &&Base| subject.is_tried(options) && base.required(dtype, raw_len) == 0;
-        let Some(base) = self.base.as_ref().filter(is_tried) else {
+        if !subject.is_tried(options) {
             return Ok(());
-        };
-        let base = base.object.file.name;
-        let read_base = |offset, out: &mut [u8]| reader.read_range(&base, offset, out);
+        }
+        let read_base = |offset, out: &mut [u8]| reader.read_base(&base.parts, dtype, offset, out);
         self.preparation
             .run(subject, reader, options, read, &read_base, is_slow)
     }
@@ -235,7 +258,8 @@ impl NewObject {
         reader.payloads().with_any(|scratch| {
             scratch.clear();
             let workspaces = reader.workspaces();
-            workspaces.with(|ws| parts::encode(options, &view, raw, runs, ws, scratch));
+            let fitted = self.preparation.fitted();
+            workspaces.with(|ws| parts::encode(options, &view, fitted, raw, runs, ws, scratch));
             EncodedChunk {
                 codec: Parts.id(),
                 raw_len: raw.len(),
@@ -319,8 +343,7 @@ impl NewObject {
         let whole = first.len() as u64 == self.chunk_count();
         let needs_base = !whole || first.iter().any(|chunk| uses_base(chunk.codec));
         let base = self.base.as_ref().filter(|_| needs_base);
-        let predicted = LowRank.id();
-        let is_predicted = !whole || first.iter().any(|chunk| chunk.codec == predicted);
+        let is_predicted = !whole || first.iter().any(EncodedChunk::is_predicted);
         let shared = if is_predicted {
             self.preparation.shared()
         } else {
@@ -331,14 +354,16 @@ impl NewObject {
             .map(|chunk| chunk.codec)
             .max_by_key(|codec| (uses_base(*codec), codec.0))
         {
-            _ if !shared.is_empty() => Some(predicted),
+            _ if !shared.is_empty() => Some(LowRank.id()),
             codec => codec,
         };
+        let required = base.map_or(0, |base| base.required(self.dtype, self.raw_len));
+        let predicted_parts = required & PARTS != 0 && !shared.is_empty();
         let head = Head {
             codec: codec.unwrap_or(CodecId(0)).0,
             dtype: self.dtype,
             depth: base.map_or(0, |base| base.object.file.frame.head.depth + 1),
-            required: base.map_or(0, |base| base.required(self.dtype, self.raw_len)),
+            required: required | if predicted_parts { PREDICTED_PARTS } else { 0 },
             optional: 0,
             raw_len: self.raw_len,
             row_len: self.row_len,

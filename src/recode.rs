@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::checkpoint::matrix_rows;
 use crate::codec::floats::DELTA;
+use crate::codec::parts::Parts;
 use crate::codec::select::{Effort, Family};
 use crate::codec::{Codec, CodecId, EncodeOptions};
 use crate::dtype::DType;
@@ -136,7 +137,8 @@ fn is_older(record: &Record, encode: &EncodeOptions) -> bool {
 /// Tells whether an object is a difference for which no factors were looked for, or none were found.
 fn may_have_factors(record: &Record, encode: &EncodeOptions) -> bool {
     let is_tried = encode.family == Family::Auto && encode.effort != Effort::Fast;
-    is_tried && CodecId(record.codec) == DELTA.id() && crate::lowrank::takes(record.dtype)
+    let codecs = [DELTA.id(), Parts.id()];
+    is_tried && codecs.contains(&CodecId(record.codec)) && crate::lowrank::takes(record.dtype)
 }
 
 /// By object, the rows of each matrix of a stack, where the newest manifests know of one.

@@ -208,6 +208,67 @@ fn added_rows_cost_what_they_are() {
     }
 }
 
+/// `base`, BF16 in rows of `row`, with a product of rank 2 added and rounded, as merging an adapter does.
+fn merged(base: &[u8], row: usize, seed: u64) -> Vec<u8> {
+    let rows = base.len() / 2 / row;
+    let unit = |seed: u64, count: usize| -> Vec<f32> {
+        let bytes = noise(seed, count);
+        bytes
+            .iter()
+            .map(|byte| f32::from(*byte) / 128.0 - 1.0)
+            .collect()
+    };
+    let (left, right) = (unit(seed, 2 * rows), unit(seed + 1, 2 * row));
+    let words = base.chunks_exact(2).enumerate().map(|(at, word)| {
+        let product: f32 = (0..2)
+            .map(|k| left[2 * (at / row) + k] * right[2 * (at % row) + k])
+            .sum();
+        let value = f32::from_bits(u32::from(u16::from_le_bytes([word[0], word[1]])) << 16);
+        let mut out = [0; 2];
+        let sum = (value + 2e-4 * product).to_le_bytes();
+        convert(DType::F32, &sum, DType::Bf16, &mut out);
+        out
+    });
+    words.flatten().collect()
+}
+
+#[test]
+fn a_resized_vocabulary_keeps_its_low_rank_prediction() {
+    let (rows, row) = (2048u64, 256u64);
+    let base = weights(40, usize::try_from(rows * row).unwrap());
+    let merged = merged(&base, usize::try_from(row).unwrap(), 41);
+    let bytes = usize::try_from(2 * row).unwrap();
+    let added = |before: u64, after: u64| {
+        let new = noise(5, bytes * usize::try_from(before + after).unwrap());
+        let (first, last) = new.split_at(bytes * usize::try_from(before).unwrap());
+        let data = [first, &merged, last].concat();
+        let shape = vec![rows + before + after, row];
+        let batch = unhinted(&["a/base"]);
+        write(
+            &batch,
+            "a/base",
+            &[("e".into(), "BF16", vec![rows, row], base.clone())],
+        );
+        store(&batch);
+        let stored = object_bytes(&batch);
+        write(&batch, "b/second", &[("e".into(), "BF16", shape, data)]);
+        batch.list(&["a/base", "b/second"]);
+        store(&batch);
+        assert_whole(&batch);
+        // What is known of factors is used again, and all of it is proven.
+        verb(&batch, "recode", &["--all"]).expect(0);
+        assert_whole(&batch);
+        object_bytes(&batch) - stored
+    };
+    let aligned = added(0, 0);
+    assert!(aligned < merged.len() as u64 / 20, "{aligned}");
+    for (before, after) in [(0, 7), (5, 0), (2, 7)] {
+        let limit = aligned + aligned / 100 + (before + after) * bytes as u64 + 250;
+        let added = added(before, after);
+        assert!(added <= limit, "{before} {after}: {added} of {limit}");
+    }
+}
+
 #[test]
 fn other_float_types_are_known() {
     let base = layers(0, &ALL, "h");

@@ -16,7 +16,7 @@ mod batch;
 #[path = "common/tensors.rs"]
 mod tensors;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,18 +24,20 @@ use std::path::{Path, PathBuf};
 use batch::{Batch, Entry, about, assert_same, names, set_executable, testdata, tree};
 use serde_json::json;
 use tensors::{Tensor, noise, safetensors, tuned, weights};
+use zipllm::store::object::{PARTS, PREDICTED_PARTS};
 use zipllm::store::{Marker, Store};
 
-const IDS: [&str; 6] = [
+const IDS: [&str; 7] = [
     "gold/base",
     "gold/tune",
     "gold/other",
     "gold/alone",
     "gold/plain",
     "gold/merge",
+    "gold/resized",
 ];
 /// Every version of every model of a golden store.
-const VERSIONS: [&str; 7] = [
+const VERSIONS: [&str; 8] = [
     "gold/base@1",
     "gold/tune@1",
     "gold/tune@2",
@@ -43,6 +45,7 @@ const VERSIONS: [&str; 7] = [
     "gold/alone@1",
     "gold/plain@1",
     "gold/merge@1",
+    "gold/resized@1",
 ];
 /// Elements of two chunks.
 const LONG: usize = (1 << 20) + 77;
@@ -78,9 +81,10 @@ fn write_models(batch: &Batch) {
     fs::create_dir_all(batch.path("models/gold/other/empty/dir")).unwrap();
     let (matrix, embedding) = (coarse(9), coarse(10));
     write_matrices(batch, "plain", &matrix, &embedding);
-    let more = [&embedding[..], &coarse(11)[..2 * MORE_ROWS * COLUMNS]].concat();
-    write_matrices(batch, "merge", &merged(&matrix), &more);
-    batch.bases(&json!({"gold/base": ["gold/tune"], "gold/plain": ["gold/merge"]}));
+    let more = |rows: &[u8]| [rows, &coarse(11)[..2 * MORE_ROWS * COLUMNS]].concat();
+    write_matrices(batch, "merge", &merged(&matrix), &more(&embedding));
+    write_matrices(batch, "resized", &matrix, &more(&merged(&embedding)));
+    batch.bases(&json!({"gold/base": ["gold/tune"], "gold/plain": ["gold/merge", "gold/resized"]}));
 }
 
 /// Makes what the second version of the fine-tune is made of.
@@ -268,8 +272,11 @@ fn every_golden_store_is_whole() {
 fn every_codec_is_in_the_golden_store() {
     let store = Store::open(&testdata("store/v1")).unwrap();
     let mut found: BTreeMap<(u8, bool), u32> = BTreeMap::new();
+    let mut features = BTreeSet::new();
     for name in store.objects().unwrap().0 {
-        let chunks = store.object(&name).unwrap().frame.chunks;
+        let frame = store.object(&name).unwrap().frame;
+        features.insert(frame.head.required);
+        let chunks = frame.chunks;
         for chunk in &chunks {
             *found.entry((chunk.codec, chunks.len() > 1)).or_default() += 1;
         }
@@ -280,6 +287,10 @@ fn every_codec_is_in_the_golden_store() {
     for kind in one.iter().chain(&several) {
         assert!(kinds.contains(kind), "no {kind:?} in {found:?}");
     }
+    assert_eq!(
+        features,
+        BTreeSet::from([0, PARTS, PARTS | PREDICTED_PARTS])
+    );
 }
 
 /// Today's writer knows what an old store holds, and adds to it.

@@ -2,8 +2,13 @@
 //!
 //! The format is described in `docs/codecs/parts.md`.
 
-use super::select::encode_chunk;
-use super::{ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Head, Workspace, find};
+use super::lowrank::LowRank;
+use super::select::encode_predicted_chunk;
+use super::{
+    ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Head, Prepared, Workspace, find,
+};
+use crate::dtype::DType;
+use crate::lowrank::Fitted;
 
 /// Bytes of a part's entry: elements, and length and codec of its payload.
 const ENTRY_LEN: usize = 8;
@@ -32,12 +37,32 @@ impl Codec for Parts {
             bytes: raw.len(),
             covered: view.base.is_some(),
         };
-        encode(options, view, raw, &[whole], ws, out);
+        encode(options, view, None, raw, &[whole], ws, out);
     }
 
     fn decode(
         &self,
         shared: &[u8],
+        view: &ChunkView<'_>,
+        payload: &[u8],
+        out: &mut [u8],
+        ws: &mut Workspace,
+    ) -> Result<(), CodecError> {
+        let prepared = self.prepare(shared, view.dtype, view.row_len)?;
+        self.decode_prepared(&prepared, view, payload, out, ws)
+    }
+
+    /// A shared section is for the parts that are predicted.
+    fn prepare(&self, shared: &[u8], dtype: DType, row_len: u64) -> Result<Prepared, CodecError> {
+        if shared.is_empty() {
+            return Ok(Prepared::Nothing);
+        }
+        LowRank.prepare(shared, dtype, row_len)
+    }
+
+    fn decode_prepared(
+        &self,
+        prepared: &Prepared,
         view: &ChunkView<'_>,
         payload: &[u8],
         out: &mut [u8],
@@ -57,7 +82,7 @@ impl Codec for Parts {
                 .filter(|codec| codec.id() != self.id())
                 .ok_or(CodecError::Malformed("codec of a part"))?;
             let view = part_view(view, at, target.len())?;
-            codec.decode(shared, &view, part, target, ws)?;
+            codec.decode_prepared(prepared, &view, part, target, ws)?;
             at += target.len();
             (rest, payloads) = (later, after);
         }
@@ -78,10 +103,17 @@ pub struct Run {
     pub covered: bool,
 }
 
-/// Appends the payload of [`Parts`]: each run as the settings have it, with the base or without.
+/// Tells whether a payload of [`Parts`] has a part of a codec.
+pub fn uses(payload: &[u8], codec: CodecId) -> bool {
+    parse(payload).is_ok_and(|(mut entries, _)| entries.any(|entry| entry.codec == codec))
+}
+
+/// Appends the payload of [`Parts`]: each run as the settings have it, with the base or without, and with the factors
+/// that were found for the object, if any were.
 pub fn encode(
     options: &EncodeOptions,
     view: &ChunkView<'_>,
+    fitted: Option<&Fitted>,
     raw: &[u8],
     runs: &[Run],
     ws: &mut Workspace,
@@ -99,7 +131,7 @@ pub fn encode(
         view.base = view.base.filter(|_| run.covered);
         let start = out.len();
         let part = raw.get(at..at + run.bytes).unwrap_or_default();
-        let codec = encode_chunk(options, &view, part, ws, out);
+        let codec = encode_predicted_chunk(options, &view, fitted, part, ws, out);
         let elements = u32::try_from(run.bytes / view.dtype.size()).unwrap_or(u32::MAX);
         let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
         let entry = u64::from(elements) | u64::from(length | u32::from(codec.0) << 24) << 32;
@@ -151,4 +183,181 @@ fn parse(payload: &[u8]) -> Result<(impl Iterator<Item = Entry>, &[u8]), CodecEr
         }
     };
     Ok((rows.iter().map(entry), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{changed, noise, view, weights};
+    use super::*;
+    use crate::float::convert;
+    use crate::lowrank::{Shape, fit};
+    use crate::rans::{Effort, Isa};
+
+    const ROW: usize = 64;
+
+    fn run(bytes: usize, covered: bool) -> Run {
+        Run { bytes, covered }
+    }
+
+    fn encoded(view: &ChunkView<'_>, fitted: Option<&Fitted>, raw: &[u8], runs: &[Run]) -> Vec<u8> {
+        let mut payload = Vec::new();
+        let (options, ws) = (&EncodeOptions::default(), &mut Workspace::default());
+        encode(options, view, fitted, raw, runs, ws, &mut payload);
+        payload
+    }
+
+    fn decoded(
+        shared: &[u8],
+        view: &ChunkView<'_>,
+        payload: &[u8],
+        length: usize,
+    ) -> Result<Vec<u8>, CodecError> {
+        let mut out = vec![0; length];
+        let done = Parts.decode(shared, view, payload, &mut out, &mut Workspace::default());
+        done.map(|()| out)
+    }
+
+    #[test]
+    fn parts_are_split_at_the_element() {
+        let raw = weights(DType::Bf16, 6000, 5);
+        let mut base = raw.clone();
+        base[2000..2600].fill(0);
+        let runs = [run(2000, true), run(600, false), run(3400, true)];
+        let view = view(DType::Bf16, Some(&base));
+        let payload = encoded(&view, None, &raw, &runs);
+        // What is equal to the base takes a byte a part, and what is new as much as alone.
+        assert!(payload.len() <= 25 + 2 + 600, "{}", payload.len());
+        assert_eq!(decoded(&[], &view, &payload, 6000), Ok(raw));
+        let with = |at: usize, byte: u8| {
+            let mut bytes = payload.clone();
+            bytes[at] = byte;
+            decoded(&[], &view, &bytes, 6000).map(drop)
+        };
+        for (at, byte, want) in [
+            (8, 7, CodecError::Malformed("codec of a part")),
+            (8, 200, CodecError::Malformed("codec of a part")),
+            (4, 1, CodecError::Malformed("length of a part")),
+            (7, 1, CodecError::Truncated),
+        ] {
+            assert_eq!(with(at, byte), Err(want), "{at} {byte}");
+        }
+    }
+
+    /// A tensor and its base, in memory.
+    struct Pair(Vec<u8>, Vec<u8>);
+
+    impl fit::Tensor for Pair {
+        type Error = ();
+        fn read(&self, first: u64, target: &mut [u8], base: &mut [u8]) -> Result<(), ()> {
+            let at = 2 * usize::try_from(first).map_err(|_| ())?;
+            target.copy_from_slice(&self.0[at..at + target.len()]);
+            base.copy_from_slice(&self.1[at..at + base.len()]);
+            Ok(())
+        }
+    }
+
+    /// `rows` rows of weights, the same with a product of rank 1 added, and the factors that are found.
+    fn merged(rows: usize) -> (Pair, Fitted) {
+        let base = weights(DType::Bf16, 2 * rows * ROW, 3);
+        let factor = noise(rows + ROW, 4);
+        let factor = |at: usize| f32::from(factor[at]) / 128.0 - 1.0;
+        let add = |(at, word): (usize, &[u8])| {
+            let value = f32::from_bits(u32::from(u16::from_le_bytes([word[0], word[1]])) << 16);
+            let sum = value * (1.0 + 1e-9) + 0.003 * factor(at / ROW) * factor(rows + at % ROW);
+            let mut out = [0; 2];
+            convert(DType::F32, &sum.to_le_bytes(), DType::Bf16, &mut out);
+            out
+        };
+        let target = base.chunks_exact(2).enumerate().flat_map(add).collect();
+        let pair = Pair(target, base);
+        let shape = Shape {
+            dtype: DType::Bf16,
+            elements: (rows * ROW) as u64,
+            row_len: ROW as u64,
+            set_rows: rows as u64,
+        };
+        let fitted = fit::fit(Isa::detect(), Effort::Default, shape, &pair, None).unwrap();
+        (pair, fitted.unwrap())
+    }
+
+    /// A chunk of merged rows with others before, within and after them: the bytes, the base, the runs, and what factors
+    /// were found.
+    fn resized() -> (Vec<u8>, Vec<u8>, Vec<Run>, Fitted) {
+        let (rows, bytes) = (600, 2 * ROW);
+        let (Pair(target, base), fitted) = merged(rows);
+        let (new, none) = (noise(9 * bytes, 8), vec![0; 9 * bytes]);
+        let cut = 400 * bytes;
+        let join = |new: &[u8], old: &[u8]| {
+            let [first, second, third] =
+                [0..2, 2..5, 5..9].map(|rows| rows.start * bytes..rows.end * bytes);
+            [
+                &new[first],
+                &old[..cut],
+                &new[second],
+                &old[cut..],
+                &new[third],
+            ]
+            .concat()
+        };
+        let runs = [(2, false), (400, true), (3, false), (200, true), (4, false)];
+        let runs = runs
+            .map(|(rows, covered)| run(rows * bytes, covered))
+            .to_vec();
+        let fitted = fitted.placed(&[2..402, 405..605], 609);
+        (join(&new, &target), join(&none, &base), runs, fitted)
+    }
+
+    #[test]
+    fn parts_that_a_base_covers_are_predicted() {
+        let (raw, base, runs, fitted) = resized();
+        let mut view = view(DType::Bf16, Some(&base));
+        view.row_len = ROW as u64;
+        let payload = encoded(&view, Some(&fitted), &raw, &runs);
+        assert!(uses(&payload, LowRank.id()));
+        let plain = encoded(&view, None, &raw, &runs);
+        assert!(!uses(&plain, LowRank.id()));
+        assert!(
+            payload.len() * 2 < plain.len(),
+            "{} {}",
+            payload.len(),
+            plain.len()
+        );
+        let shared = fitted.columns().to_bytes(Isa::detect());
+        assert_eq!(
+            decoded(&shared, &view, &payload, raw.len()).as_ref(),
+            Ok(&raw)
+        );
+        // Without the factors, or with others, it is other bytes or an error.
+        assert_ne!(decoded(&[], &view, &payload, raw.len()).as_ref(), Ok(&raw));
+    }
+
+    #[test]
+    fn hostile_parts_with_factors_are_decoded_or_refused() {
+        let (raw, base, runs, fitted) = resized();
+        let mut view = view(DType::Bf16, Some(&base));
+        view.row_len = ROW as u64;
+        let payload = encoded(&view, Some(&fitted), &raw, &runs);
+        let shared = fitted.columns().to_bytes(Isa::detect());
+        for cut in (0..payload.len()).step_by(97) {
+            assert!(
+                decoded(&shared, &view, &payload[..cut], raw.len()).is_err(),
+                "{cut}"
+            );
+        }
+        for every in [3, 41, 300] {
+            let _ = decoded(&shared, &view, &changed(&payload, every), raw.len());
+            let _ = decoded(&changed(&shared, every), &view, &payload, raw.len());
+        }
+        for at in 0..60 {
+            for byte in [0, 1, 6, 127, 255] {
+                let mut bytes = payload.clone();
+                bytes[at] = byte;
+                let _ = decoded(&shared, &view, &bytes, raw.len());
+            }
+        }
+        // As many predicted parts as there can be, without elements: rows' factors are not multiplied by that.
+        let mut many = vec![255];
+        (0..255).for_each(|_| many.extend([0, 0, 0, 0, 0, 0, 0, 6]));
+        assert!(decoded(&shared, &view, &many, raw.len()).is_err());
+    }
 }

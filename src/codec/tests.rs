@@ -8,7 +8,7 @@ use super::*;
 use crate::dtype::DType;
 
 /// Bytes without a pattern, from splitmix64.
-fn noise(length: usize, seed: u64) -> Vec<u8> {
+pub(super) fn noise(length: usize, seed: u64) -> Vec<u8> {
     let word = |i: u64| {
         let x = (seed << 32 | i).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,7 +23,7 @@ fn noise(length: usize, seed: u64) -> Vec<u8> {
 }
 
 /// Elements whose top byte takes few values, like the exponents of weights.
-fn weights(dtype: DType, length: usize, seed: u64) -> Vec<u8> {
+pub(super) fn weights(dtype: DType, length: usize, seed: u64) -> Vec<u8> {
     let mut bytes = noise(length, seed);
     for element in bytes.chunks_exact_mut(dtype.size()) {
         if let Some(top) = element.last_mut() {
@@ -34,12 +34,12 @@ fn weights(dtype: DType, length: usize, seed: u64) -> Vec<u8> {
 }
 
 /// `bytes` with one byte in `every` changed.
-fn changed(bytes: &[u8], every: usize) -> Vec<u8> {
+pub(super) fn changed(bytes: &[u8], every: usize) -> Vec<u8> {
     let change = |(i, byte): (usize, &u8)| if i % every == 0 { byte ^ 5 } else { *byte };
     bytes.iter().enumerate().map(change).collect()
 }
 
-fn view(dtype: DType, base: Option<&[u8]>) -> ChunkView<'_> {
+pub(super) fn view(dtype: DType, base: Option<&[u8]>) -> ChunkView<'_> {
     ChunkView {
         dtype,
         row_len: 64,
@@ -478,46 +478,6 @@ fn malformed_planes_are_named() {
     assert_eq!(bitx(Some(&base[..])), Ok(()));
     assert_eq!(bitx(Some(&base[..6])), Err(CodecError::Base));
     assert_eq!(bitx(None), Err(CodecError::Base));
-}
-
-#[test]
-fn parts_are_split_at_the_element() {
-    let raw = weights(DType::Bf16, 6000, 5);
-    let mut base = raw.clone();
-    base[2000..2600].fill(0);
-    let run = |bytes, covered| parts::Run { bytes, covered };
-    let runs = [run(2000, true), run(600, false), run(3400, true)];
-    let view = view(DType::Bf16, Some(&base));
-    let mut ws = Workspace::default();
-    let mut payload = Vec::new();
-    parts::encode(
-        &EncodeOptions::default(),
-        &view,
-        &raw,
-        &runs,
-        &mut ws,
-        &mut payload,
-    );
-    // What is equal to the base takes a byte a part, and what is new as much as alone.
-    assert!(payload.len() <= 25 + 2 + 600, "{}", payload.len());
-    let mut out = vec![0; raw.len()];
-    let decoded = find(CodecId(7))
-        .unwrap()
-        .decode(&[], &view, &payload, &mut out, &mut ws);
-    assert_eq!((decoded, out), (Ok(()), raw));
-    let with = |at: usize, byte: u8| {
-        let mut bytes = payload.clone();
-        bytes[at] = byte;
-        decodes(CodecId(7), &view, &bytes, 6000)
-    };
-    for (at, byte, want) in [
-        (8, 7, CodecError::Malformed("codec of a part")),
-        (8, 200, CodecError::Malformed("codec of a part")),
-        (4, 1, CodecError::Malformed("length of a part")),
-        (7, 1, CodecError::Truncated),
-    ] {
-        assert_eq!(with(at, byte), Err(want), "{at} {byte}");
-    }
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 //! Factors: small integers, those of columns in an object's shared section, those of rows in their chunk.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::kernel::{Pairs, pair};
@@ -348,6 +349,39 @@ impl Fitted {
             columns: Arc::new(columns),
             ratio: 1.0,
             rows: Rows::default(),
+        }
+    }
+
+    /// The factors of a tensor of `rows` rows, of which those of `runs` were fitted as a matrix of their own; the
+    /// others get none.
+    #[must_use]
+    pub fn placed(self, runs: &[Range<u64>], rows: u64) -> Self {
+        let stride = self.rows.stride;
+        let mut words = vec![0; usize::try_from(rows).unwrap_or(0) * stride];
+        let mut fitted = self.rows.words.as_slice();
+        for run in runs {
+            let (start, end) = (run.start as usize * stride, run.end as usize * stride);
+            let target = words.get_mut(start..end).unwrap_or_default();
+            let (mine, later) = fitted.split_at(target.len().min(fitted.len()));
+            target
+                .iter_mut()
+                .zip(mine)
+                .for_each(|(to, from)| *to = *from);
+            fitted = later;
+        }
+        let columns = Columns {
+            set_rows: rows,
+            ..(*self.columns).clone()
+        };
+        let rows = Rows {
+            first: 0,
+            stride,
+            words,
+        };
+        Self {
+            columns: Arc::new(columns),
+            rows,
+            ..self
         }
     }
 

@@ -10,8 +10,10 @@ pub const MAGIC: [u8; 4] = *b"ZLOB";
 pub const VERSION: u8 = 1;
 /// The feature bit of objects whose base covers a part of them, has another length, or is converted.
 pub const PARTS: u16 = 1;
+/// The feature bit of objects with [`PARTS`] whose shared section is for parts of chunks too.
+pub const PREDICTED_PARTS: u16 = 2;
 /// Feature bits that this build understands; an object that requires another one is refused.
-pub const KNOWN_FEATURES: u16 = PARTS;
+pub const KNOWN_FEATURES: u16 = PARTS | PREDICTED_PARTS;
 /// The greatest depth that an object may have.
 pub const MAX_DEPTH: u8 = 4;
 /// The most bases that an object may name.
@@ -215,10 +217,14 @@ impl Head {
         if self.depth > MAX_DEPTH || (self.depth == 0) != self.bases.is_empty() {
             return Err(Corrupt("impossible depth"));
         }
-        if self.required & PARTS == 0 {
-            return self.validate_whole();
+        if self.required & PREDICTED_PARTS != 0 && self.shared_len == 0 {
+            return Err(Corrupt("nothing to predict parts with"));
         }
-        self.validate_parts()
+        match self.required & (PARTS | PREDICTED_PARTS) {
+            0 => self.validate_whole(),
+            PREDICTED_PARTS => Err(Corrupt("predicted parts without parts")),
+            _ => self.validate_parts(),
+        }
     }
 
     /// Returns the number of elements.
@@ -547,6 +553,28 @@ mod tests {
     }
 
     #[test]
+    fn predicted_parts_need_parts_and_factors() {
+        let (_, frame) = sample(&[1u8; 6], true);
+        let with = |required, shared_len| {
+            let head = Head {
+                required,
+                shared_len,
+                ..frame.head.clone()
+            };
+            Head::parse(&head.to_bytes()).map(|_| ())
+        };
+        assert_eq!(with(PARTS | PREDICTED_PARTS, 1), Ok(()));
+        assert_eq!(
+            with(PARTS | PREDICTED_PARTS, 0),
+            Err(Corrupt("nothing to predict parts with"))
+        );
+        assert_eq!(
+            with(PREDICTED_PARTS, 1),
+            Err(Corrupt("predicted parts without parts"))
+        );
+    }
+
+    #[test]
     fn newer_objects_are_named_as_such() {
         let (_, frame) = sample(&[1u8; 6], false);
         let mut bytes = frame.head.to_bytes();
@@ -556,7 +584,7 @@ mod tests {
             Err(Newer("object format version 2".into()))
         );
         bytes[4] = 1;
-        bytes[10] = 2;
+        bytes[10] = 4;
         assert!(matches!(Head::parse(&bytes), Err(Newer(what)) if what.contains("features")));
     }
 }

@@ -8,6 +8,7 @@ mod band;
 mod correlation;
 mod dense;
 mod floats;
+mod joined;
 mod judge;
 mod lanes;
 mod look;
@@ -22,6 +23,7 @@ mod units;
 use std::sync::Arc;
 
 use correlation::correlation;
+pub use joined::Joined;
 use quantise::Quantised;
 use stages::stages;
 pub use start::Start;
