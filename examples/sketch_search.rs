@@ -37,8 +37,16 @@ use zipllm::store::{Marker, Store, sealed};
 
 use support::random::Random;
 
-/// Rows, and elements in a row: small attention and MLP matrices, and those of a large model.
-const SHAPES: [(u64, u64); 4] = [(576, 576), (1536, 576), (4096, 4096), (14336, 4096)];
+/// Rows, and elements in a row: the smallest that have sketches, small attention and MLP matrices, and those of a large
+/// model.
+const SHAPES: [(u64, u64); 6] = [
+    (256, 128),
+    (384, 288),
+    (576, 576),
+    (1536, 576),
+    (4096, 4096),
+    (14336, 4096),
+];
 /// Rows that are marked of each tensor.
 const MARKED: u64 = 24;
 /// Tensors that are looked for of each shape and kind.

@@ -1,7 +1,7 @@
 //! `Catalog`: the sketches of all stored tensors, and which of them are near a given one.
 //!
-//! Sketches meet by words of 16 signs, and by marked rows; only those that share one are compared. For 100,000
-//! tensors that takes some 80 MB of memory, 0.8 kB each (`docs/families.md`).
+//! Sketches meet by words of 16 signs, and by marked rows; only those that share one are compared. What that takes is in
+//! `docs/families.md`.
 
 use std::collections::HashMap;
 
@@ -15,12 +15,32 @@ use crate::store::Store;
 use crate::store::index::Index;
 use crate::store::object::BaseRef;
 
-/// Tensors of a key that are looked at; the latest stored go first.
-const MAX_OF_KEY: usize = 64;
-/// Tensors that a new one is compared with, those that share most keys with it; their bases come on top.
-const MAX_COMPARED: usize = 32;
-/// Tensors that one is compared with to find its family.
-const MAX_NEAR: usize = 64;
+/// How far tensors are looked for.
+#[derive(Clone, Copy)]
+struct Reach {
+    /// Tensors of a key that are looked at; the latest stored go first.
+    of_key: usize,
+    /// Tensors that one is compared with, those that share most keys with it.
+    compared: usize,
+}
+
+/// Elements from which on encoding takes so long that looking far is nothing beside it.
+const LONG_ELEMENTS: u64 = 1 << 18;
+/// For a new tensor; the bases of what is found come on top.
+const FAR: Reach = Reach {
+    of_key: 64,
+    compared: 32,
+};
+/// For a short one.
+const CLOSE: Reach = Reach {
+    of_key: 16,
+    compared: 8,
+};
+/// To find a tensor's family.
+const FAMILY: Reach = Reach {
+    of_key: 64,
+    compared: 64,
+};
 /// Marks of a tensor that it can be found by.
 const FOUND_MARKS: usize = 8;
 /// A difference is a candidate if it is estimated at less than this share of the tensor alone, in eighths.
@@ -84,14 +104,19 @@ impl Catalog {
         let wanted = index
             .values()
             .filter(|record| sketch::applies(record.dtype, record.raw_len));
+        catalog.by_content.settle();
         catalog.missing = (wanted.count() as u64).saturating_sub(catalog.entries.len() as u64);
         Ok(catalog)
     }
 
     /// Returns what is known of an object.
     pub fn get(&self, name: &Hash) -> Option<&Entry> {
-        let at = usize::try_from(*self.by_name.get(name)?).ok()?;
-        self.entries.get(at)
+        self.entries.get(self.id(name)?)
+    }
+
+    /// The number of an object's entry.
+    fn id(&self, name: &Hash) -> Option<usize> {
+        usize::try_from(*self.by_name.get(name)?).ok()
     }
 
     /// Returns every tensor, in the order they were stored in.
@@ -101,8 +126,7 @@ impl Catalog {
 
     /// Adds a stored tensor, or notes how it is encoded now.
     pub fn insert(&mut self, sketch: Sketch, depth: u8, base: Option<Hash>) {
-        let known = self.by_name.get(&sketch.name);
-        let known = known.and_then(|at| usize::try_from(*at).ok());
+        let known = self.id(&sketch.name);
         if let Some(entry) = known.and_then(|at| self.entries.get_mut(at)) {
             (entry.depth, entry.base) = (depth, base);
             return;
@@ -123,26 +147,39 @@ impl Catalog {
 
     /// Finds the tensors that `target` may be a difference to, best first. `hints` are compared whatever they look like.
     pub fn candidates(&self, target: &Sketch, hints: &[(Hash, Why)]) -> Vec<Candidate> {
-        let mut names: Vec<(Hash, Why)> = hints.to_vec();
-        let alike = self.alike(target, MAX_COMPARED).into_iter();
-        let entries = alike.filter_map(|id| self.entries.get(id));
-        names.extend(entries.map(|entry| (entry.sketch.name, Why::Content)));
+        let reach = if target.elements < LONG_ELEMENTS {
+            CLOSE
+        } else {
+            FAR
+        };
+        let hinted = hints
+            .iter()
+            .filter_map(|(name, why)| Some((self.id(name)?, *why)));
+        let mut ids: Vec<(usize, Why)> = hinted.collect();
+        let alike = self.alike(target, reach).into_iter();
+        ids.extend(alike.map(|id| (id, Why::Content)));
         // The root of a family may not be near, or not be among the first.
-        let bases = |(name, _): &(Hash, Why)| self.get(name).and_then(|entry| entry.base);
-        let bases: Vec<_> = names.iter().filter_map(bases).collect();
-        names.extend(bases.into_iter().map(|base| (base, Why::Content)));
-        names.sort_unstable();
-        names.dedup_by_key(|(name, _)| *name);
+        let bases = |(id, _): &(usize, Why)| self.entries.get(*id).and_then(|entry| entry.base);
+        let mut bases: Vec<_> = ids.iter().filter_map(bases).collect();
+        bases.sort_unstable();
+        bases.dedup();
+        let bases = bases.iter().filter_map(|base| self.id(base));
+        ids.extend(bases.map(|id| (id, Why::Content)));
+        ids.sort_unstable();
+        ids.dedup_by_key(|(id, _)| *id);
         let solo = solo_bits(target);
-        let candidate = |(name, why): &(Hash, Why)| self.candidate(target, solo, name, *why);
-        let mut found: Vec<_> = names.iter().filter_map(candidate).collect();
+        let candidate = |(id, why): &(usize, Why)| {
+            let entry = self.entries.get(*id)?;
+            candidate(target, solo, entry, *why)
+        };
+        let mut found: Vec<_> = ids.iter().filter_map(candidate).collect();
         found.sort_unstable_by_key(|found| (found.score, found.depth, found.why, found.name));
         found
     }
 
     /// Returns the tensors that share most keys with `target`, of equals the latest stored.
-    fn alike(&self, target: &Sketch, limit: usize) -> Vec<usize> {
-        let owners = |key| self.by_content.owners(key).take(MAX_OF_KEY);
+    fn alike(&self, target: &Sketch, reach: Reach) -> Vec<usize> {
+        let owners = |key| self.by_content.owners(key).take(reach.of_key);
         let mut ids: Vec<_> = keys(target).flat_map(owners).collect();
         ids.sort_unstable();
         let runs = ids.chunk_by(PartialEq::eq);
@@ -150,7 +187,7 @@ impl Catalog {
             .filter_map(|run| Some((run.len(), *run.first()?)))
             .collect();
         counted.sort_unstable_by_key(|one| std::cmp::Reverse(*one));
-        counted.truncate(limit);
+        counted.truncate(reach.compared);
         let ids = counted.into_iter().map(|(_, id)| usize::try_from(id));
         ids.filter_map(Result::ok).collect()
     }
@@ -158,9 +195,9 @@ impl Catalog {
     /// Finds the other tensors that `target` would gain from, of any depth, and the estimated bits an element in 1/256
     /// of the difference, the elements that the other one lacks taken alone.
     pub fn near(&self, target: &Sketch) -> Vec<(usize, u32)> {
-        let mut ids = self.alike(target, MAX_NEAR);
+        let mut ids = self.alike(target, FAMILY);
         let own = self.get(&target.name).and_then(|entry| entry.base);
-        let own = own.and_then(|base| usize::try_from(*self.by_name.get(&base)?).ok());
+        let own = own.and_then(|base| self.id(&base));
         ids.extend(own);
         ids.sort_unstable();
         ids.dedup();
@@ -178,30 +215,6 @@ impl Catalog {
         let common = target.elements.min(base.elements);
         let sum = u64::from(bits) * common + u64::from(solo) * (target.elements - common);
         u32::try_from(sum / target.elements.max(1)).ok()
-    }
-
-    fn candidate(&self, target: &Sketch, solo: u32, name: &Hash, why: Why) -> Option<Candidate> {
-        let entry = self.get(name)?;
-        if *name == target.name || entry.depth >= MAX_PLANNED_DEPTH {
-            return None;
-        }
-        let bits = delta_bits(target, &entry.sketch);
-        let related = |bits: &u32| *bits < solo / 8 * RELATED_EIGHTHS;
-        let (align, bits) = match bits.filter(related) {
-            Some(bits) => (Align::Same, bits),
-            // What a shifted tensor costs, only encoding tells.
-            None => match shift(target, &entry.sketch)? {
-                0 => return None,
-                rows => (Align::Shifted(rows), solo / 2),
-            },
-        };
-        Some(Candidate {
-            name: *name,
-            depth: entry.depth,
-            align,
-            why,
-            score: bits + surcharge(entry.depth, bits),
-        })
     }
 
     /// Returns the parts of a candidate's object that stand for the elements of `target`.
@@ -240,6 +253,31 @@ impl Catalog {
             parts: self.parts(target, candidate),
         })
     }
+}
+
+/// What `entry` may be to `target`, which takes `solo` alone.
+fn candidate(target: &Sketch, solo: u32, entry: &Entry, why: Why) -> Option<Candidate> {
+    let base = &entry.sketch;
+    if base.name == target.name || entry.depth >= MAX_PLANNED_DEPTH {
+        return None;
+    }
+    let bits = delta_bits(target, base);
+    let related = |bits: &u32| *bits < solo / 8 * RELATED_EIGHTHS;
+    let (align, bits) = match bits.filter(related) {
+        Some(bits) => (Align::Same, bits),
+        // What a shifted tensor costs, only encoding tells.
+        None => match shift(target, base)? {
+            0 => return None,
+            rows => (Align::Shifted(rows), solo / 2),
+        },
+    };
+    Some(Candidate {
+        name: base.name,
+        depth: entry.depth,
+        align,
+        why,
+        score: bits + surcharge(entry.depth, bits),
+    })
 }
 
 /// What a base that is a difference itself has to be better by: it makes the new one slower to decode.
