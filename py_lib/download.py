@@ -10,6 +10,8 @@ differs from the hub's is an error. `HF_TOKEN`, `HF_ENDPOINT` and `HF_HOME` are 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import glob
 import hashlib
 import os
@@ -17,9 +19,11 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path
+from threading import Event
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 from packages import stop_without
@@ -35,109 +39,64 @@ try:
         RevisionNotFoundError,
     )
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers, disable_progress_bars
+    from huggingface_hub.utils import build_hf_headers, disable_progress_bars, get_token
     from huggingface_hub.utils import logging as hub_logging
 except ImportError as missing:
     raise stop_without(missing) from None
+except ValueError as wrong:  # the package reads it when it is imported
+    print(f"download: HF_ENDPOINT is not an address: {wrong}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 from model_list import check_model_id, model_directory, read_models
 from progress import Progress, rate
+from remote_files import DownloadError, RemoteFile, check_files, list_files, missing_files
 
 DEFAULT_SUFFIXES = [".safetensors", ".json", ".txt", ".model", ".jinja", ".md", "LICENSE"]
 DEFAULT_RECORD = "already_downloads.txt"
-READ_BYTES = 1 << 20
 STAGING = ".downloads"
-PARTS = ".parts"  # in a staging directory: unfinished files
 MAX_WORKERS = 64
+ATTEMPTS, RETRY_SECONDS = 5, 1.0
 EXIT_INTERRUPTED = 130
 NO_MODEL = "the hub has no such model, or it is private: check the name, and HF_TOKEN if it is private"
 
 
-class RemoteFile(NamedTuple):
-    """A file as the hub describes it: `size` in bytes, `sha256` of what is in LFS, else git's name of the blob."""
-
-    path: str
-    size: int
-    sha256: str | None
-    git_oid: str | None
+class StoppedError(Exception):
+    """Ends the fetch of a file when another file of the model has failed."""
 
 
-class DownloadError(Exception):
-    """A model that could not be downloaded; the text says why and what to do."""
+class StoppableFile:
+    """A file that takes no more bytes once `stop` is set: what fetches it would otherwise go on to its end."""
+
+    def __init__(self, file: BinaryIO, stop: Event) -> None:
+        self.file, self.stop = file, stop
+
+    def write(self, data: bytes) -> int:
+        """Adds bytes."""
+        if self.stop.is_set():
+            raise StoppedError
+        return self.file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
 
 
-def list_files(api: HfApi, model: str, revision: str, suffixes: list[str]) -> tuple[str, list[RemoteFile]]:
-    """Returns the revision's commit and its files that end in one of the suffixes."""
-    info = api.model_info(model, revision=revision, files_metadata=True)
-    if info.sha is None:
-        raise DownloadError("the hub names no commit for this revision")
-    files = []
-    for sibling in info.siblings or []:
-        check_path(sibling.rfilename)
-        if sibling.rfilename.endswith(tuple(suffixes)):
-            sha256 = sibling.lfs.sha256 if sibling.lfs else None
-            files.append(RemoteFile(sibling.rfilename, sibling.size or 0, sha256, sibling.blob_id))
-    if not files:
-        raise DownloadError(f"no file of it ends in any of: {' '.join(suffixes)}")
-    return info.sha, files
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Keeps other processes away while it lasts: two that add to one file would each spoil the other's."""
+    directory.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            reason = "another process is fetching it into the same directory: wait until that is done"
+            raise DownloadError(reason) from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
-def check_path(path: str) -> None:
-    """Refuses a remote name that would leave the model's directory."""
-    parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
-        raise DownloadError(f"the hub lists a file with the unsafe name {path!r}")
-
-
-def digest(path: Path, remote: RemoteFile) -> str:
-    """Computes the digest of a file that the hub gives for it, in hexadecimal."""
-    if remote.sha256:
-        state = hashlib.sha256()
-    else:
-        state = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)  # as git does
-    with path.open("rb") as file:
-        while piece := file.read(READ_BYTES):
-            state.update(piece)
-    return state.hexdigest()
-
-
-def fault(path: Path, remote: RemoteFile) -> str:
-    """Says how a file differs from what the hub said; empty if it does not."""
-    if not path.is_file():
-        return f"{remote.path} is missing after the download"
-    size = path.stat().st_size
-    if size != remote.size:
-        return f"{remote.path} has {size} bytes instead of {remote.size}"
-    expected = remote.sha256 or remote.git_oid
-    if expected and digest(path, remote) != expected:
-        return f"{remote.path} does not have the {'sha256' if remote.sha256 else 'digest'} that the hub gives for it"
-    return ""
-
-
-def check_files(directory: Path, files: list[RemoteFile]) -> None:
-    """Compares what was downloaded with what the hub said; a file that differs is removed."""
-    for remote in files:
-        if reason := fault(directory / remote.path, remote):
-            (directory / remote.path).unlink(missing_ok=True)
-            raise DownloadError(f"{reason}; run again")
-
-
-def missing_files(directory: Path, files: list[RemoteFile], revision: str) -> list[RemoteFile]:
-    """Returns the files that a model's directory lacks; raises DownloadError for one that differs from the hub's."""
-    wanted = []
-    for remote in files:
-        path = directory / remote.path
-        if not path.exists():
-            wanted.append(remote)
-        elif reason := fault(path, remote):
-            raise DownloadError(
-                f"{directory} is of another revision than {revision!r}, or was changed: {reason}; move it away to "
-                "fetch the model anew"
-            )
-    return wanted
-
-
-def fetch_file(model: str, commit: str, remote: RemoteFile, staging: Path) -> None:
+def fetch_file(model: str, commit: str, remote: RemoteFile, staging: Path, stop: Event) -> None:
     """Fetches a file into the staging directory; goes on with what an earlier run left of it.
 
     `snapshot_download` would begin every file anew in each run.
@@ -145,20 +104,41 @@ def fetch_file(model: str, commit: str, remote: RemoteFile, staging: Path) -> No
     target = staging / remote.path
     if target.is_file():
         return
-    part = staging / PARTS / hashlib.sha256(remote.path.encode()).hexdigest()
-    for path in (target, part):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    part = parts_of(staging) / hashlib.sha256(remote.path.encode()).hexdigest()
     url = hf_hub_url(model, remote.path, revision=commit)
     location = get_hf_file_metadata(url, retry_on_errors=True).location
     headers = build_hf_headers() | {"Accept-Encoding": "identity"}
-    if urlsplit(location).netloc != urlsplit(url).netloc:
+    asked, named = urlsplit(url), urlsplit(location)
+    if named.netloc != asked.netloc or named.scheme not in (asked.scheme, "https"):
         headers.pop("authorization", None)  # the token is for the hub alone
     with part.open("ab") as file:
         if file.tell() > remote.size:
             file.truncate(0)
             file.seek(0)
-        http_get(location, file, resume_size=file.tell(), headers=headers, expected_size=remote.size)
+        receive(location, StoppableFile(file, stop), headers, remote)
+    target.parent.mkdir(parents=True, exist_ok=True)
     part.replace(target)
+
+
+def receive(location: str, file: StoppableFile, headers: dict[str, str], remote: RemoteFile) -> None:
+    """Adds to a part what it lacks. `http_get` goes on after most breaks, but not after a reset connection."""
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            http_get(location, file, resume_size=file.tell(), headers=headers, expected_size=remote.size)
+        except httpx2.ReadError:
+            if left == 0 or file.stop.wait(RETRY_SECONDS):
+                raise
+        except OSError as error:
+            if isinstance(error, HfHubHTTPError) or error.errno is not None:
+                raise
+            raise DownloadError(f"{remote.path} did not come whole; run again") from None  # its words are about options
+        else:
+            return
+
+
+def parts_of(staging: Path) -> Path:
+    """Returns where the unfinished files of a staging directory are: beside it, where no remote name leads."""
+    return staging.with_name(f"{staging.name}.parts")
 
 
 def download_model(model: str, output_dir: Path, suffixes: list[str], revision: str, max_workers: int) -> str:
@@ -171,19 +151,33 @@ def download_model(model: str, output_dir: Path, suffixes: list[str], revision: 
     name = model.replace("/", "--")
     staging = output_dir / STAGING / f"{name}@{commit}.snapshot"
     total, start = sum(file.size for file in wanted), time.monotonic()
-    with Progress(model, staging, total) as progress, ThreadPoolExecutor(max_workers) as pool:
-        fetches = [pool.submit(fetch_file, model, commit, file, staging) for file in wanted]
+    with locked(parts_of(staging)):
+        try:
+            had = fetch_files(model, commit, wanted, staging, max_workers)
+        except BaseException:
+            remove_empty(staging)
+            raise
+        check_files(staging, wanted)
+        move(staging, target, wanted)
+        for left in staging.parent.glob(f"{glob.escape(name)}@*.snapshot*"):
+            shutil.rmtree(left)  # its parts, and what earlier runs left that broke off, of any commit
+        remove_if_empty(staging.parent)
+    return f"{target} ({rate(max(0, total - had), time.monotonic() - start)})"
+
+
+def fetch_files(model: str, commit: str, wanted: list[RemoteFile], staging: Path, max_workers: int) -> int:
+    """Fetches files, several at once, until all are there or one fails; returns the bytes that were there before."""
+    staging.mkdir(exist_ok=True)
+    stop, total = Event(), sum(file.size for file in wanted)
+    with Progress(model, (staging, parts_of(staging)), total) as progress, ThreadPoolExecutor(max_workers) as pool:
+        fetches = [pool.submit(fetch_file, model, commit, file, staging, stop) for file in wanted]
         try:
             for fetch in as_completed(fetches):
                 fetch.result()
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-    check_files(staging, wanted)
-    move(staging, target, wanted)
-    for left in staging.parent.glob(f"{glob.escape(name)}@*.snapshot"):
-        shutil.rmtree(left)  # of commits that the revision had when earlier runs broke off
-    remove_if_empty(staging.parent)
-    return f"{target} ({rate(max(0, total - progress.had), time.monotonic() - start)})"
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+    return progress.had
 
 
 def move(staging: Path, target: Path, wanted: list[RemoteFile]) -> None:
@@ -194,7 +188,6 @@ def move(staging: Path, target: Path, wanted: list[RemoteFile]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             (staging / remote.path).rename(path)
         return
-    shutil.rmtree(staging / PARTS)
     names = {remote.path for remote in wanted}
     for path in [path for path in staging.rglob("*") if path.is_file()]:
         if path.relative_to(staging).as_posix() not in names:
@@ -202,9 +195,18 @@ def move(staging: Path, target: Path, wanted: list[RemoteFile]) -> None:
     staging.rename(target)
 
 
+def remove_empty(staging: Path) -> None:
+    """Removes parts without a byte, and the directories if nothing came at all, as of a model that may not be read."""
+    for part in parts_of(staging).glob("*"):
+        if part.stat().st_size == 0:
+            part.unlink()
+    for directory in (parts_of(staging), staging, staging.parent):
+        remove_if_empty(directory)
+
+
 def remove_if_empty(directory: Path) -> None:
     """Removes a directory that nothing is left in."""
-    if not any(directory.iterdir()):
+    if directory.is_dir() and not any(directory.iterdir()):
         directory.rmdir()
 
 
@@ -222,6 +224,8 @@ def explain(error: Exception, revision: str) -> str:
         return NO_MODEL
     if isinstance(error, HfHubHTTPError):
         return explain_status(error)
+    if isinstance(error, (httpx2.ReadError, httpx2.ReadTimeout, httpx2.RemoteProtocolError)):
+        return f"the connection broke ({error}): run it again later; what came is kept"
     if isinstance(error, httpx2.TransportError):
         return f"{constants.ENDPOINT} cannot be reached ({error}): check the network and HF_ENDPOINT"
     return f"{error}"
@@ -241,9 +245,23 @@ def explain_status(error: HfHubHTTPError) -> str:
     return f"the hub answers with HTTP {status}: {error.server_message or error}"
 
 
+def printable(text: str) -> str:
+    """Escapes what would act on a terminal: the hub chooses its files' names and its words."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def check_token() -> None:
+    """Raises ValueError for a token that cannot be sent."""
+    if not (get_token() or "").isascii():
+        raise ValueError("HF_TOKEN, or the file 'token' in HF_HOME, holds no token: it is not ASCII")
+
+
 def read_record(path: Path) -> set[str]:
-    """Reads the names of the models that earlier runs have downloaded."""
-    return set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
+    """Reads the names of the models that earlier runs have downloaded; raises ValueError for a file of another kind."""
+    try:
+        return set(path.read_text(encoding="utf-8").split()) if path.exists() else set()
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not a record of downloaded models") from None
 
 
 def append_record(path: Path, model: str) -> None:
@@ -282,12 +300,13 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if not 1 <= arguments.max_workers <= MAX_WORKERS:
         parser.error(f"--max_workers has to be at least 1 and at most {MAX_WORKERS}")
+    arguments.already_downloads_file = arguments.already_downloads_file or arguments.output_dir / DEFAULT_RECORD
     return arguments
 
 
 def download_all(models: list[str], arguments: argparse.Namespace) -> int:
     """Downloads the models one after the other; returns how many could not be."""
-    record = arguments.already_downloads_file or arguments.output_dir / DEFAULT_RECORD
+    record = arguments.already_downloads_file
     done = read_record(record) if arguments.check_already_downloaded else set()
     failed = 0
     for model in models:
@@ -298,11 +317,11 @@ def download_all(models: list[str], arguments: argparse.Namespace) -> int:
             outcome = download_model(
                 model, arguments.output_dir, arguments.suffix, arguments.revision, arguments.max_workers
             )
+            append_record(record, model)
         except (DownloadError, httpx2.HTTPError, OSError, ValueError) as error:
             failed += 1
-            print(f"download: {model}: {explain(error, arguments.revision)}", file=sys.stderr)
+            print(f"download: {model}: {printable(explain(error, arguments.revision))}", file=sys.stderr)
         else:
-            append_record(record, model)
             print(f"{model}: {outcome}", flush=True)
     return failed
 
@@ -323,6 +342,8 @@ def main() -> int:
         models = [check_model_id(arguments.model)] if arguments.model else read_models(arguments.models_txts)
         if not models:
             raise ValueError("no model is listed")
+        check_token()
+        read_record(arguments.already_downloads_file)
         arguments.output_dir.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         print(f"download: {error}", file=sys.stderr)

@@ -1,10 +1,12 @@
-"""Shows how far a download is, by the bytes that lie in its directory."""
+"""Shows how far a download is, by the bytes that lie in its directories."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -13,10 +15,10 @@ TERMINAL_SECONDS, LOG_SECONDS = 0.5, 30.0
 MB = 1e6
 
 
-def data_bytes(directory: Path) -> int:
+def data_bytes(directories: Sequence[Path]) -> int:
     """Adds up the files of a download, unfinished ones too; a file that is moved meanwhile may be missed."""
     total = 0
-    for path in directory.rglob("*"):
+    for path in itertools.chain.from_iterable(directory.rglob("*") for directory in directories):
         try:
             total += path.stat().st_size if path.is_file() else 0
         except OSError:
@@ -32,15 +34,15 @@ def rate(size: int, seconds: float) -> str:
 class Progress:
     """Reports on a download while it runs: one line that renews itself on a terminal, else a line now and then."""
 
-    def __init__(self, label: str, directory: Path, total: int, stream: TextIO = sys.stderr) -> None:
-        self.label, self.directory, self.total, self.stream = label, directory, total, stream
-        self.start, self.had = time.monotonic(), data_bytes(directory)
+    def __init__(self, label: str, directories: Sequence[Path], total: int, stream: TextIO = sys.stderr) -> None:
+        self.label, self.directories, self.total, self.stream = label, directories, total, stream
+        self.start, self.had = time.monotonic(), data_bytes(directories)
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
 
     def line(self) -> str:
         """Says how much is there, and the mean speed of this run."""
-        now = data_bytes(self.directory)
+        now = data_bytes(self.directories)
         speed = max(0, now - self.had) / MB / max(time.monotonic() - self.start, 1e-3)
         return f"{self.label}: {now / MB:.1f} of {self.total / MB:.1f} MB, {speed:.1f} MB/s"
 

@@ -26,6 +26,8 @@ import contextlib
 import hashlib
 import json
 import re
+import socket
+import struct
 import sys
 import threading
 import time
@@ -54,6 +56,7 @@ class Fault:
     status: int = 0  # answer with this status instead
     headers: dict[str, str] = field(default_factory=dict)  # sent along with whatever is answered
     cut_after: int | None = None  # close the connection after so many bytes of the body
+    reset: bool = False  # close it by a reset, as a machine that fails does
     flip_byte: int | None = None  # change this byte of the body
     ignore_range: bool = False  # send the whole file though a range was asked for
     delay: float = 0.0  # seconds to wait before the answer
@@ -436,6 +439,10 @@ class Handler(BaseHTTPRequestHandler):
         if cut is not None:
             self.wfile.flush()
             self.close_connection = True
+            if fault and fault.reset:
+                time.sleep(0.2)  # what was sent has to arrive first
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
 
     def send_body(self, body: bytes) -> None:
         """Sends a body in pieces, at the wanted speed, until the client has had enough."""

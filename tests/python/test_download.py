@@ -93,8 +93,9 @@ def test_faults_that_pass_are_survived(fault: Fault, family: Path, hub: HubServe
     assert_same(family / BASE, tmp_path / "acme--tiny")
 
 
-def test_a_cut_connection_is_resumed(family: Path, hub: HubServer, run: Run, tmp_path: Path) -> None:
-    hub.faults = [Fault("GET /cdn/", cut_after=11 << 20)]
+@pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
+def test_a_cut_connection_is_resumed(reset: bool, family: Path, hub: HubServer, run: Run, tmp_path: Path) -> None:
+    hub.faults = [Fault("GET /cdn/", cut_after=11 << 20, reset=reset)]
     options = ["--model", LARGE, "--output_dir", tmp_path, "--suffix", ".safetensors"]
     result = run(SCRIPT, *options, HF_ENDPOINT=hub.url)
     assert result.returncode == 0, result.stderr
@@ -123,6 +124,7 @@ def test_damaged_bytes_are_found_and_fetched_again(family: Path, hub: HubServer,
         ("acme/none", {}, "no such model"),
         ("acme/none", {"HF_TOKEN": "hf_good"}, "no such model"),
         (TUNES[0], {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached"),
+        (TUNES[0], {"HF_ENDPOINT": "nonsense"}, "cannot be reached"),
     ],
 )
 def test_each_failure_has_its_message(
@@ -132,6 +134,120 @@ def test_each_failure_has_its_message(
     assert result.returncode == 1
     assert result.stderr.startswith(f"download: {model}: ") and message in result.stderr
     assert "Traceback" not in result.stderr
+    assert list(tmp_path.glob(".downloads")) == [], "nothing without a byte is left behind"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"HF_TOKEN": "hf_\u00e9"}, "it is not ASCII"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:99999"}, "HF_ENDPOINT is not an address"),
+    ],
+)
+def test_wrong_variables_are_named(variables: dict[str, str], message: str, run: Run, tmp_path: Path) -> None:
+    result = run(SCRIPT, "--model", BASE, "--output_dir", tmp_path / "out", **variables)
+    assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_connections_that_keep_breaking_have_their_message(hub: HubServer, run: Run, tmp_path: Path) -> None:
+    hub.faults = [Fault("GET /cdn/", cut_after=1000, times=99)]
+    options = ["--model", BASE, "--output_dir", tmp_path, "--suffix", ".safetensors"]
+    result = run(SCRIPT, *options, HF_ENDPOINT=hub.url)
+    assert result.returncode == 1 and "the connection broke (" in result.stderr
+    assert "run it again later; what came is kept" in result.stderr
+
+
+def listing(*siblings: object, sha: object = "0" * 40) -> dict[str, object]:
+    """A model's description with these files."""
+    return {"id": BASE, "sha": sha, "siblings": list(siblings)}
+
+
+def sibling(name: object, size: object = 1) -> dict[str, object]:
+    """A small file in a model's description."""
+    return {"rfilename": name, "size": size, "blobId": "0" * 40}
+
+
+UNSAFE_NAMES = [
+    "../o.json",
+    "/o.json",
+    "a/../../o.json",
+    "",
+    "a//b.json",
+    "./o.json",
+    "a/.",
+    "o" * 256,
+    "a/" * 600 + "b",
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        *((listing(sibling(name)), "unsafe name") for name in UNSAFE_NAMES),
+        *((listing(sibling("a.json"), sha=sha), "commit's name is malformed") for sha in ("../../../x", "", None, 7)),
+        *((listing(sibling("a.json", size)), "the size of a.json is missing") for size in (None, -1, "9", True)),
+        *((listing(one), "is not understood") for one in ({"size": 1}, "abc", sibling(7), sibling("\ud800.md"))),
+        ([1, 2], "answer is not understood"),
+    ],
+)
+def test_answers_that_cannot_be_are_refused(
+    answer: object, message: str, hub: HubServer, run: Run, tmp_path: Path
+) -> None:
+    """A hostile hub neither writes outside the directory nor keeps the other models from coming."""
+    hub.canned = {f"/api/models/{BASE}/revision/main": answer}
+    models = tmp_path / "models.txt"
+    models.write_text(f"{BASE}\n{TUNES[0]}\n")
+    options = ["--models_txts", models, "--output_dir", tmp_path / "out" / "models", "--suffix", ".md", ""]
+    result = run(SCRIPT, *options, HF_ENDPOINT=hub.url)
+    assert result.returncode == 1 and message in result.stderr, result.stderr
+    assert "Traceback" not in result.stderr and "1 of 2 model(s) failed" in result.stderr
+    assert {path.name for path in tmp_path.iterdir()} - {"hf_home"} == {"models.txt", "out"}
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["models"]
+    assert {path.name for path in (tmp_path / "out" / "models").iterdir()} == {
+        "already_downloads.txt",
+        TUNES[0].replace("/", "--"),
+    }
+
+
+def test_names_of_files_do_not_act_on_the_terminal(hub: HubServer, run: Run, tmp_path: Path) -> None:
+    model = "odd/names"
+    directory = hub.repository.root / model
+    directory.mkdir(parents=True)
+    (directory / "a\x1b[31mred.json").write_text("{}")
+    hub.faults = [Fault("GET .*red.json", flip_byte=0, times=9)]
+    result = run(SCRIPT, "--model", model, "--output_dir", tmp_path, HF_ENDPOINT=hub.url)
+    shutil.rmtree(directory.parent)
+    assert result.returncode == 1 and r"a\x1b[31mred.json does not have the digest" in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_two_processes_at_one_model_do_not_meet(hub: HubServer, run: Run, family: Path, tmp_path: Path) -> None:
+    """The second is told; when it went on, it added to the file of the first, also after that was checked."""
+    hub.bytes_per_second = 4 << 20
+    options = ["--model", LARGE, "--output_dir", tmp_path / "out", "--suffix", ".safetensors"]
+    command = [sys.executable, REPOSITORY / SCRIPT, *options]
+    variables = os.environ | {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "NO_PROXY": "127.0.0.1"}
+    first = subprocess.Popen(list(map(str, command)), env=variables, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "out").rglob("*.parts/*")):
+        assert time.monotonic() < deadline and first.poll() is None
+        time.sleep(0.05)
+    second = run(SCRIPT, *options, HF_ENDPOINT=hub.url)
+    assert second.returncode == 1 and "another process is fetching it" in second.stderr
+    assert first.wait(60) == 0
+    copy = tmp_path / "out" / "acme--large" / "model.safetensors"
+    assert filecmp.cmp(family / LARGE / "model.safetensors", copy, shallow=False)
+    assert not (tmp_path / "out" / ".downloads").exists()
+
+
+def test_a_record_of_another_kind_is_refused(hub: HubServer, run: Run, tmp_path: Path) -> None:
+    """Before anything is fetched."""
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for record, message in (("binary", "not a record of downloaded models"), (".", "Is a directory")):
+        options = ["--model", BASE, "--output_dir", tmp_path / "out", "--already_downloads_file", tmp_path / record]
+        result = run(SCRIPT, *options, HF_ENDPOINT=hub.url)
+        assert result.returncode == 2 and message in result.stderr and "Traceback" not in result.stderr
+    assert hub.log == []
 
 
 def test_one_failure_does_not_stop_the_others(hub: HubServer, run: Run, tmp_path: Path) -> None:
@@ -161,13 +277,13 @@ def test_a_break_between_two_commits_mixes_nothing(hub: HubServer, run: Run, tmp
     model = "moving/target"
     shutil.copytree(hub.repository.root / LARGE, hub.repository.root / model)
     directory = hub.repository.root / model
-    (directory / "old.json").write_text("{}")
+    (directory / "an_old.json").write_text("{}")
     options = ["--model", model, "--output_dir", tmp_path / "out", "--max_workers", 1]
     hub.faults = [Fault("GET /cdn/", status=404, times=99)]
     first = run(SCRIPT, *options, HF_ENDPOINT=hub.url)
     assert first.returncode == 1 and not (tmp_path / "out" / "moving--target").exists()
-    assert list((tmp_path / "out" / ".downloads").rglob("old.json")), "the old commit's file had come"
-    (directory / "old.json").unlink()
+    assert list((tmp_path / "out" / ".downloads").rglob("an_old.json")), "the old commit's file had come"
+    (directory / "an_old.json").unlink()
     (directory / "README.md").write_text("# New\n")
     hub.faults = []
     second = run(SCRIPT, *options, HF_ENDPOINT=hub.url)
@@ -209,7 +325,7 @@ def test_progress_on_a_terminal(tmp_path: Path) -> None:
 
     stream = Terminal()
     (tmp_path / "here").write_bytes(bytes(2_000_000))
-    with Progress("acme/tiny", tmp_path, 4_000_000, stream):
+    with Progress("acme/tiny", [tmp_path], 4_000_000, stream):
         (tmp_path / "new").write_bytes(bytes(1_000_000))
         deadline = time.monotonic() + 20
         while "3.0 of 4.0 MB" not in stream.getvalue():
@@ -228,7 +344,7 @@ def test_ctrl_c_ends_it_at_once_and_loses_nothing(hub: HubServer, run: Run, fami
     command = [sys.executable, script, *options]
     process = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not any(path.stat().st_size > 0 for path in (tmp_path / "out").rglob(".parts/*")):
+    while not any(path.stat().st_size > 0 for path in (tmp_path / "out").rglob("*.parts/*")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
