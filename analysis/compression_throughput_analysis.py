@@ -106,6 +106,13 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
+def make_folder(folder: Path) -> None:
+    """Makes the results' folder; raises ProgramError, before anything is measured, where they cannot be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise ProgramError(f"{folder}: the results cannot be written there")
+
+
 def benchmark(arguments: argparse.Namespace) -> dict[str, Any]:
     """Runs the benchmark."""
     program = find_example("benchmark_bitx", arguments.bin_dir)
@@ -119,9 +126,9 @@ def main() -> int:
     arguments = parse_arguments()
     csv_path, png_path = Path(f"{arguments.output}.csv"), Path(f"{arguments.output}.png")
     try:
+        make_folder(csv_path.parent)
         report = benchmark(arguments)
         results = as_frame(report)
-        csv_path.parent.mkdir(parents=True, exist_ok=True)
         results.to_csv(csv_path, index=False)
         names = f"BitX: {arguments.base.resolve().name} → {arguments.finetune.resolve().name}"
         draw(results, f"{names}, {size_text(results['bytes'].iloc[0])}", png_path)

@@ -125,7 +125,10 @@ def read_results(path: Path, model: str | None) -> pd.DataFrame:
     """Reads the last session's runs, of one model if it is named; raises ValueError if there are none."""
     if not path.exists():
         raise ValueError(f"{path}: no results; run without --analyze-only first")
-    results = pd.read_csv(path)
+    try:
+        results = pd.read_csv(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a table of results: {error}") from None
     if missing := set(COLUMNS) - set(results.columns):
         raise ValueError(f"{path}: columns are missing: {', '.join(sorted(missing))}")
     if model:

@@ -35,6 +35,11 @@ def read_chunks(path: Path) -> list[tuple[bytes, int]]:
     ]
 
 
+def reduction(kept: int, total: int) -> float:
+    """Returns the share of the bytes that is saved, in percent; of empty files nothing is."""
+    return 100 * (1 - kept / total) if total else 0.0
+
+
 def dedup_curve(settings: Settings) -> pd.DataFrame:
     """Adds up the files' bytes, and those of chunks not seen in an earlier file, in the order of their names."""
     seen: set[bytes] = set()
@@ -46,7 +51,7 @@ def dedup_curve(settings: Settings) -> pd.DataFrame:
             if name not in seen:
                 seen.add(name)
                 unique += length
-        rows.append({"file": run.file, "bytes": total, "unique_bytes": unique, "reduction": 100 * (1 - unique / total)})
+        rows.append({"file": run.file, "bytes": total, "unique_bytes": unique, "reduction": reduction(unique, total)})
     return pd.DataFrame(rows)
 
 
@@ -57,5 +62,5 @@ def reduction_by_method(settings: Settings) -> pd.Series:
     if not curve.empty:
         shares["FastCDC"] = curve["reduction"].iloc[-1]
     if not zipnn.empty:
-        shares["ZipNN"] = 100 * (1 - zipnn["compressed_bytes"].sum() / zipnn["bytes"].sum())
+        shares["ZipNN"] = reduction(zipnn["compressed_bytes"].sum(), zipnn["bytes"].sum())
     return pd.Series(shares, dtype=float)

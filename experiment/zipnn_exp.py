@@ -18,6 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "py_lib"))
+
+from counts import thread_count
 from weights import main_dtype
 
 ABSENT = "zipnn is not installed; install it with: pip install -r requirements-compare.txt"
@@ -76,11 +79,16 @@ def compress(path: Path, output: Path, threads: int) -> None:
 
 
 def decompress(path: Path, output: Path, threads: int) -> None:
-    """Undoes `compress`."""
+    """Undoes `compress`; raises ValueError for a file that is not of its making."""
     with path.open("rb") as packed, output.open("xb") as file:
-        coder = make_coder(packed.read(8).decode().strip(), threads)
-        while length := packed.read(8):
-            file.write(coder.decompress(packed.read(struct.unpack("<Q", length)[0])))
+        dtype, left = packed.read(8), path.stat().st_size - 8
+        coder = make_coder(dtype.decode(errors="replace").strip(), threads)
+        while left > 0:
+            length = struct.unpack("<Q", packed.read(8).ljust(8, b"\xff"))[0]
+            left -= 8 + length
+            if left < 0:
+                raise ValueError(f"{path}: not a file that was compressed here, or cut off")
+            file.write(coder.decompress(packed.read(length)))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -96,7 +104,7 @@ def parse_arguments() -> argparse.Namespace:
         command.add_argument("file", type=Path)
         if name != "measure":
             command.add_argument("output", type=Path, help="file to write; must not exist")
-        command.add_argument("--threads", type=int, default=1, help="threads of ZipNN (default: 1)")
+        command.add_argument("--threads", type=thread_count, default=1, help="threads of ZipNN (default: 1)")
     return parser.parse_args()
 
 
@@ -113,7 +121,7 @@ def main() -> int:
             compress(arguments.file, arguments.output, arguments.threads)
         else:
             decompress(arguments.file, arguments.output, arguments.threads)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         print(f"zipnn_exp: {error}", file=sys.stderr)
         return 1
     return 0

@@ -23,7 +23,11 @@ def read_families(path: Path) -> list[list[str]]:
     Raises ValueError with file and line for a line that is not a model id, and OSError.
     """
     families: list[list[str]] = [[]]
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows' editors begin a text with a mark
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not text in UTF-8: {error.reason}") from None
+    for number, line in enumerate(lines, start=1):
         text = line.partition("#")[0].strip()
         if text:
             families[-1].append(_checked(path, number, text))

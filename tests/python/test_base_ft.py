@@ -21,6 +21,7 @@ SCRIPT = "py_lib/generate_base_ft.py"
         ),
         ("gpt2\r\nb/one\r\nb/one\r\n", {"gpt2": ["b/one"]}),
         ("a/base\n", {"a/base": []}),
+        ("\ufeffa/base\r\n", {"a/base": []}),  # as Windows' editors write it
         ("a/base\nb/one\n\nb/one\nc/two\n", {"a/base": ["b/one"], "b/one": ["c/two"]}),
     ],
 )
@@ -45,3 +46,9 @@ def test_refused_lists(text: str, message: str, run: Run, tmp_path: Path) -> Non
     result = run(SCRIPT, "models.txt", "base_ft.json", cwd=tmp_path)
     assert result.returncode == 2 and message in result.stderr
     assert not (tmp_path / "base_ft.json").exists()
+
+
+def test_a_list_that_is_no_text_is_named(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "models.txt").write_bytes(b"\xff\xfea/base")
+    result = run(SCRIPT, "models.txt", "base_ft.json", cwd=tmp_path)
+    assert result.returncode == 2 and "models.txt: not text in UTF-8" in result.stderr

@@ -66,6 +66,18 @@ def test_refusals(
     assert "Traceback" not in result.stderr
 
 
+def test_a_place_that_cannot_be_written_is_told_before_the_benchmark(family: Path, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "bin" / "examples").mkdir(parents=True)
+    program = tmp_path / "bin" / "examples" / "benchmark_bitx"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/measured\n")
+    program.chmod(0o755)
+    options = ["--bin-dir", tmp_path / "bin", "--output", tmp_path / "file" / "x"]
+    result = run(SCRIPT, family / BASE, family / TUNES[0], *options)
+    assert result.returncode == 1 and "file" in result.stderr and "Traceback" not in result.stderr
+    assert not (tmp_path / "measured").exists()
+
+
 @pytest.mark.parametrize(
     ("cargo", "message"),
     [

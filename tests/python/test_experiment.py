@@ -12,6 +12,7 @@ import nbformat
 import pytest
 from conftest import REPOSITORY, Run
 from nbclient import NotebookClient
+from results import reduction
 
 SCRIPT = "experiment/run_exp.py"
 HAS_ZIPNN = importlib.util.find_spec("zipnn") is not None
@@ -100,6 +101,23 @@ def test_zipnn_is_exact(family: Path, run: Run, tmp_path: Path) -> None:
     assert run("experiment/zipnn_exp.py", "compress", weights, tmp_path / "packed").returncode == 0
     assert run("experiment/zipnn_exp.py", "decompress", tmp_path / "packed", tmp_path / "back").returncode == 0
     assert (tmp_path / "back").read_bytes() == weights.read_bytes()
+
+
+@pytest.mark.skipif(not HAS_ZIPNN, reason="only where ZipNN is installed")
+def test_zipnn_refuses_what_it_did_not_make(family: Path, run: Run, tmp_path: Path) -> None:
+    weights, packed = family / "acme/tiny/model.safetensors", tmp_path / "packed"
+    assert run("experiment/zipnn_exp.py", "compress", weights, packed).returncode == 0
+    cut = tmp_path / "cut"
+    cut.write_bytes(packed.read_bytes()[:-1])
+    for path in (cut, weights):
+        result = run("experiment/zipnn_exp.py", "decompress", path, tmp_path / f"{path.name}.back")
+        assert result.returncode == 1 and f"{path}: not a file that was compressed here, or cut off" in result.stderr
+    threads = run("experiment/zipnn_exp.py", "measure", weights, "--threads", 0)
+    assert threads.returncode == 2 and "at least 1" in threads.stderr
+
+
+def test_empty_files_are_no_division_by_nothing() -> None:
+    assert reduction(0, 0) == 0 and reduction(1, 4) == 75
 
 
 @pytest.mark.parametrize(

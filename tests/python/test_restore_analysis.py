@@ -95,6 +95,14 @@ def test_wrong_settings_are_refused(text: str, message: str, config: Path, run: 
     assert result.returncode == 2 and message in result.stderr, result.stderr
 
 
+@pytest.mark.parametrize("text", ["", 'a,b\n1,2,3,"'], ids=["empty", "no-table"])
+def test_a_damaged_table_is_named(text: str, config: Path, run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "restore_throughput.csv"
+    table.write_text(text)
+    result = run(SCRIPT, "--analyze-only", "--config", config, "--output", tmp_path)
+    assert result.returncode == 2 and f"{table}: not a table of results" in result.stderr
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="only without root")
 def test_drop_cache_says_that_it_needs_root(config: Path, run: Run) -> None:
     result = run(SCRIPT, "--config", config, "--drop-cache")
