@@ -180,33 +180,32 @@ UNSAFE_NAMES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        *((listing(sibling(name)), "unsafe name") for name in UNSAFE_NAMES),
-        *((listing(sibling("a.json"), sha=sha), "commit's name is malformed") for sha in ("../../../x", "", None, 7)),
-        *((listing(sibling("a.json", size)), "the size of a.json is missing") for size in (None, -1, "9", True)),
-        *((listing(one), "is not understood") for one in ({"size": 1}, "abc", sibling(7), sibling("\ud800.md"))),
-        ([1, 2], "answer is not understood"),
-    ],
-)
-def test_answers_that_cannot_be_are_refused(
-    answer: object, message: str, hub: HubServer, run: Run, tmp_path: Path
-) -> None:
+WRONG_ANSWERS = [
+    *((listing(sibling(name)), "unsafe name") for name in UNSAFE_NAMES),
+    *((listing(sibling("a.json"), sha=sha), "the commit's name is malformed") for sha in ("../../../x", "", None, 7)),
+    *((listing(sibling("a.json", size)), "the size of a.json is missing") for size in (None, -1, "9", True)),
+    *((listing(one), "answer is not understood") for one in ({"size": 1}, "abc", sibling(7), sibling("\ud800.md"))),
+    ([1, 2], "answer is not understood"),
+]
+
+
+def test_answers_that_cannot_be_are_refused(hub: HubServer, run: Run, tmp_path: Path) -> None:
     """A hostile hub neither writes outside the directory nor keeps the other models from coming."""
-    hub.canned = {f"/api/models/{BASE}/revision/main": answer}
+    wrong = [f"wrong/answer{number}" for number in range(len(WRONG_ANSWERS))]
+    for model, (answer, _) in zip(wrong, WRONG_ANSWERS, strict=True):
+        hub.canned[f"/api/models/{model}/revision/main"] = answer
     models = tmp_path / "models.txt"
-    models.write_text(f"{BASE}\n{TUNES[0]}\n")
+    models.write_text("\n".join([*wrong, TUNES[0]]))
     options = ["--models_txts", models, "--output_dir", tmp_path / "out" / "models", "--suffix", ".md", ""]
     result = run(SCRIPT, *options, HF_ENDPOINT=hub.url)
-    assert result.returncode == 1 and message in result.stderr, result.stderr
-    assert "Traceback" not in result.stderr and "1 of 2 model(s) failed" in result.stderr
+    *said, last = result.stderr.splitlines()
+    assert result.returncode == 1 and last.endswith(f"{len(wrong)} of {len(wrong) + 1} model(s) failed"), result.stderr
+    for line, model, (answer, message) in zip(said, wrong, WRONG_ANSWERS, strict=True):
+        assert line.startswith(f"download: {model}: ") and message in line, (answer, line)
     assert {path.name for path in tmp_path.iterdir()} - {"hf_home"} == {"models.txt", "out"}
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["models"]
-    assert {path.name for path in (tmp_path / "out" / "models").iterdir()} == {
-        "already_downloads.txt",
-        TUNES[0].replace("/", "--"),
-    }
+    there = {path.name for path in (tmp_path / "out" / "models").iterdir()}
+    assert there == {"already_downloads.txt", TUNES[0].replace("/", "--")}
 
 
 def test_names_of_files_do_not_act_on_the_terminal(hub: HubServer, run: Run, tmp_path: Path) -> None:
