@@ -430,7 +430,7 @@ def peak_memory_bytes() -> int:
     """The greatest resident size that this process, or one of the programs it ran, had.
 
     A new program's own count begins with the size of the process that started it, so this process asks /proc for its
-    own, and what it reports for a small program is no less than its own size (some 40 MiB).
+    own, and what it reports for a small program is no less than its own size (some 20 MiB).
     """
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     status = Path("/proc/self/status").read_text()
