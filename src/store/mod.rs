@@ -9,36 +9,29 @@ pub mod lock;
 pub mod manifest;
 mod marker;
 pub mod object;
+mod object_file;
 pub mod outline;
+mod read_index;
 pub mod sealed;
 pub mod sketches;
 mod writer;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::hash::Hash;
 use crate::name::ModelId;
-use fs::{Disk, LocalDisk, ReadFile};
-use index::{Index, Record};
+use fs::{Disk, LocalDisk};
 use layout::Layout;
 use lock::ReadLock;
 use manifest::Manifest;
-use object::{Frame, FrameError, Head, MAX_HEAD};
 use sealed::Refused;
 
 pub use marker::Marker;
+pub use object_file::ObjectFile;
 pub use writer::{ObjectWriter, StoreWriter};
-
-/// Bytes of the index that are read at a time: whole records.
-const INDEX_PART_BYTES: u64 = 4096 * index::RECORD_LEN as u64;
-
-/// Parts of the index that are worked on together.
-const PARTS_AT_ONCE: usize = 32;
 
 /// A store opened for reading.
 #[derive(Clone)]
@@ -47,17 +40,6 @@ pub struct Store {
     disk: Arc<dyn Disk>,
     /// While it is held, nobody deletes an object that a manifest named when the store was opened.
     _readers: Option<Arc<ReadLock>>,
-}
-
-/// An object's file, opened, with its frame known to be whole and to belong to its name.
-pub struct ObjectFile {
-    /// The object's name.
-    pub name: Hash,
-    /// All but the shared section and the payloads.
-    pub frame: Frame,
-    /// Where each payload begins in the file.
-    offsets: Vec<u64>,
-    file: Box<dyn ReadFile>,
 }
 
 /// The manifests of one model.
@@ -276,116 +258,6 @@ impl Store {
         }
     }
 
-    /// Reads the index, or makes it from the objects' heads where it is damaged or may lack some.
-    pub fn index(&self) -> Result<Index> {
-        match self.stored_index()? {
-            Some(index) => Ok(index),
-            None => self.scan_heads(),
-        }
-    }
-
-    /// Reads the index as it is stored; `None` where it is damaged or may lack some.
-    pub fn stored_index(&self) -> Result<Option<Index>> {
-        if self.exists(&self.layout.dirty())? {
-            return Ok(None);
-        }
-        self.index_as_it_is()
-    }
-
-    /// Reads the index as it is stored, by name, in the current thread pool; `None` where it is damaged or missing.
-    pub fn stored_records(&self) -> Result<Option<Vec<Record>>> {
-        let Some(mut records) = self.map_parts(&Record::clone)? else {
-            return Ok(None);
-        };
-        // Of several records of an object the last one counts: it comes first once all is turned round.
-        records.par_sort_by_key(|record| record.name);
-        records.reverse();
-        records.dedup_by_key(|record| record.name);
-        records.reverse();
-        Ok(Some(records))
-    }
-
-    /// Reads the index even if it may lack some; `None` where it is missing or damaged.
-    fn index_as_it_is(&self) -> Result<Option<Index>> {
-        // A part at a time, so that a damaged length costs no memory.
-        let mut index = Index::new();
-        let Some(parts) = self.index_parts()? else {
-            return Ok(None);
-        };
-        for part in parts {
-            let Some(records) = part.read()? else {
-                return Ok(None);
-            };
-            index.extend(records.into_iter().map(|record| (record.name, record)));
-        }
-        Ok(Some(index))
-    }
-
-    /// The parts of the stored index, in order; `None` without one.
-    fn index_parts(&self) -> Result<Option<Vec<IndexPart>>> {
-        let path = self.layout.object_log();
-        let file = match self.disk.open(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(Error::io("open", &path))?,
-        };
-        let len = file.len().map_err(Error::io("read", &path))?;
-        let file: Arc<dyn ReadFile> = Arc::from(file);
-        let starts = (0..len).step_by(usize::try_from(INDEX_PART_BYTES).unwrap_or(1));
-        let parts = starts.map(|start| IndexPart {
-            file: file.clone(),
-            path: path.clone(),
-            start,
-            len: (len - start).min(INDEX_PART_BYTES),
-        });
-        Ok(Some(parts.collect()))
-    }
-
-    /// Makes a row of every record of the index, in the current thread pool, without holding the records: in
-    /// the order in which objects were written, so that of several rows of an object the last one counts.
-    pub fn map_index<T: Send>(&self, row: impl Fn(&Record) -> T + Sync) -> Result<Vec<T>> {
-        if !self.exists(&self.layout.dirty())?
-            && let Some(rows) = self.map_parts(&row)?
-        {
-            return Ok(rows);
-        }
-        Ok(self.scan_heads()?.values().map(row).collect())
-    }
-
-    fn map_parts<T: Send>(&self, row: &(impl Fn(&Record) -> T + Sync)) -> Result<Option<Vec<T>>> {
-        let parts = self.index_parts()?;
-        let bytes = parts.iter().flatten().map(|part| part.len).sum::<u64>();
-        let count = usize::try_from(bytes / index::RECORD_LEN as u64).unwrap_or(0);
-        let mut rows = Vec::with_capacity(count);
-        let map = |part: &IndexPart| {
-            let records = part.read();
-            records.map(|records| records.map(|r| r.iter().map(row).collect::<Vec<_>>()))
-        };
-        for some in parts.as_deref().unwrap_or_default().chunks(PARTS_AT_ONCE) {
-            let mapped = some
-                .par_iter()
-                .map(map)
-                .collect::<Result<Option<Vec<_>>>>()?;
-            let Some(mapped) = mapped else {
-                return Ok(None);
-            };
-            rows.extend(mapped.into_iter().flatten());
-        }
-        Ok(parts.map(|_| rows))
-    }
-
-    /// Makes the index anew. Damaged objects are left out, `check` is what reports them; one that cannot
-    /// be read just now is an error, for an index without it would be taken for whole.
-    fn scan_heads(&self) -> Result<Index> {
-        let names = self.objects()?.0;
-        let head = |name: &Hash| match self.object(name) {
-            Ok(object) => Ok(Some((*name, Record::of(name, &object.frame)))),
-            Err(error) if error.kind() == ErrorKind::Io => Err(error),
-            Err(_) => Ok(None),
-        };
-        let found = names.par_iter().map(head).collect::<Result<Vec<_>>>()?;
-        Ok(found.into_iter().flatten().collect())
-    }
-
     /// Tells whether there is a file at `path`.
     pub(crate) fn exists(&self, path: &Path) -> Result<bool> {
         match self.disk.open(path) {
@@ -403,106 +275,8 @@ impl Store {
     }
 }
 
-/// Some records of the stored index.
-struct IndexPart {
-    file: Arc<dyn ReadFile>,
-    path: PathBuf,
-    start: u64,
-    len: u64,
-}
-
-impl IndexPart {
-    /// Reads the records; `None` if any of them is damaged.
-    fn read(&self) -> Result<Option<Vec<Record>>> {
-        let mut bytes = vec![0; usize::try_from(self.len).unwrap_or(0)];
-        self.file
-            .read_exact_at(&mut bytes, self.start)
-            .map_err(Error::io("read", &self.path))?;
-        Ok(index::parse(&bytes))
-    }
-}
-
 fn version_of(file_name: &str) -> Option<u32> {
     let digits = file_name.strip_suffix(".json")?;
     let version: u32 = digits.parse().ok()?;
     (version > 0 && format!("{version:06}") == digits).then_some(version)
-}
-
-impl ObjectFile {
-    fn read(name: &Hash, file: Box<dyn ReadFile>, path: &Path) -> Result<Self> {
-        let io_error = || Error::io("read", path);
-        let refuse = |error| match error {
-            FrameError::Corrupt(reason) => Error::corrupt(name, reason),
-            FrameError::Newer(what) => Error::Newer {
-                path: path.to_path_buf(),
-                what,
-            },
-        };
-        let len = file.len().map_err(io_error())?;
-        let mut bytes = vec![0; MAX_HEAD.min(usize::try_from(len).unwrap_or(MAX_HEAD))];
-        file.read_exact_at(&mut bytes, 0).map_err(io_error())?;
-        let head = Head::parse(&bytes).map_err(refuse)?;
-        let tail_len = head.tail_len();
-        let tail_start = len
-            .checked_sub(tail_len)
-            .ok_or_else(|| Error::corrupt(name, "cut short"))?;
-        let mut tail = vec![0; usize::try_from(tail_len).unwrap_or(0)];
-        file.read_exact_at(&mut tail, tail_start)
-            .map_err(io_error())?;
-        let frame = Frame::parse_tail(name, head, &tail, len).map_err(refuse)?;
-        let mut next = frame.payload_start();
-        let offsets = frame.chunks.iter().map(|chunk| {
-            let start = next;
-            next += u64::from(chunk.encoded_len);
-            start
-        });
-        let offsets = offsets.collect();
-        Ok(Self {
-            name: *name,
-            frame,
-            offsets,
-            file,
-        })
-    }
-
-    /// Bytes of the payload of a chunk; 0 where there is no such chunk.
-    pub fn payload_len(&self, chunk: u64) -> usize {
-        let at = usize::try_from(chunk).unwrap_or(usize::MAX);
-        let entry = self.frame.chunks.get(at);
-        entry.map_or(0, |entry| entry.encoded_len as usize)
-    }
-
-    /// Reads the payload of a chunk into `out`, which has to have its length.
-    pub fn read_payload(&self, chunk: u64, out: &mut [u8]) -> Result<()> {
-        let at = usize::try_from(chunk).unwrap_or(usize::MAX);
-        match self.offsets.get(at) {
-            Some(offset) => self.read_at(out, *offset),
-            None => Err(Error::corrupt(
-                &self.name,
-                format!("there is no chunk {chunk}"),
-            )),
-        }
-    }
-
-    /// Reads the shared section and checks it against its checksum.
-    pub fn read_shared(&self) -> Result<Vec<u8>> {
-        let mut shared = vec![0; usize::try_from(self.frame.head.shared_len).unwrap_or(0)];
-        if shared.is_empty() {
-            return Ok(shared);
-        }
-        self.read_at(&mut shared, self.frame.head.encoded_len() as u64)?;
-        if object::checksum(&shared) != self.frame.shared_checksum {
-            return Err(Error::corrupt(&self.name, "the shared section is damaged"));
-        }
-        Ok(shared)
-    }
-
-    fn read_at(&self, out: &mut [u8], offset: u64) -> Result<()> {
-        self.file
-            .read_exact_at(out, offset)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => Error::corrupt(&self.name, "cut short"),
-                _ => Error::corrupt(&self.name, format!("cannot be read: {error}")),
-            })
-    }
 }
