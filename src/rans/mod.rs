@@ -16,6 +16,7 @@
 )]
 
 mod bits;
+mod cells;
 mod choose;
 mod decode;
 mod encode;
@@ -137,6 +138,7 @@ pub struct Scratch {
     predicted: Vec<u8>,
     hints: Vec<u8>,
     reflected: Vec<u8>,
+    cells: cells::Cells,
 }
 
 /// Elements from which a chunk gets [`LANES`] lanes.

@@ -6,15 +6,17 @@
 //! upper side are reflected at their prediction, so that the likelier error always has the same sign.
 
 use super::bits::{BitReader, BitWriter};
+use super::cells::merge;
 use super::choose;
 use super::encode::Effort;
 use super::fit::Scales;
 use super::kernel::{Isa, Link, Relation};
 use super::model::BinMap;
-use super::table::{CONTEXTS, Counts, cost};
-use super::token::{CLASSES, Format, TOKENS, TokenMap};
+use super::table::{CONTEXTS, Counts};
+use super::token::{CLASSES, Format, TokenMap};
 use super::{Bad, Grid, Scratch, parts, side};
 use crate::dtype::DType;
+use std::mem::take;
 
 /// Phases that are told apart.
 pub(super) const PHASES: usize = 8;
@@ -88,7 +90,9 @@ pub(super) fn choose(
     let most = effort.most_contexts();
     scratch.ctx.copy_from_slice(&scratch.parts.classes);
     isa.plain_contexts(&class_cells(), &mut scratch.ctx);
-    let mut best = merge(&count(&scratch.parts.tokens, &scratch.ctx, hints), most);
+    let mut cells = take(&mut scratch.cells);
+    cells.count(&scratch.parts.tokens, &scratch.ctx, hints);
+    let mut best = merge(&mut cells, most);
     let mut scales = None;
     if effort != Effort::Fast && choose::is_scalable(grid, elements) {
         let found = choose::fit_scales(isa, grid, link, true, scratch);
@@ -102,7 +106,8 @@ pub(super) fn choose(
             &scale_cells(),
             &mut scratch.ctx,
         );
-        let scaled = merge(&count(&scratch.parts.tokens, &scratch.ctx, hints), most);
+        cells.count(&scratch.parts.tokens, &scratch.ctx, hints);
+        let scaled = merge(&mut cells, most);
         if scaled.cost + choose::side_cost(&written, true) < best.cost {
             best = scaled;
             scales = Some((found, written));
@@ -111,6 +116,7 @@ pub(super) fn choose(
             isa.plain_contexts(&class_cells(), &mut scratch.ctx);
         }
     }
+    scratch.cells = cells;
     isa.phase_contexts(&best.map, hints, &mut scratch.ctx);
     Phased {
         scales,
@@ -131,11 +137,18 @@ pub fn estimate_predicted(
     let Some(format) = Format::of(dtype).filter(|_| raw.len() == base.len()) else {
         return u64::MAX;
     };
+    let elements = raw.len() / format.bytes();
     let (mut predicted, mut hints, mut words) = (
-        base.to_vec(),
-        vec![7; raw.len() / format.bytes()],
-        raw.to_vec(),
+        take(&mut scratch.predicted),
+        take(&mut scratch.hints),
+        take(&mut scratch.reflected),
     );
+    for (words, from) in [(&mut predicted, base), (&mut words, raw)] {
+        words.clear();
+        words.extend_from_slice(from);
+    }
+    hints.clear();
+    hints.resize(elements, 7);
     if let Some(predict) = predict {
         predict.predict(0, base, &mut predicted, &mut hints);
         if format.bits == 16 {
@@ -157,7 +170,9 @@ pub fn estimate_predicted(
         parts,
     );
     isa.plain_contexts(&class_cells(), &mut parts.classes);
-    let merged = merge(&count(&parts.tokens, &parts.classes, &hints), CONTEXTS);
+    scratch.cells.count(&parts.tokens, &parts.classes, &hints);
+    (scratch.predicted, scratch.hints, scratch.reflected) = (predicted, hints, words);
+    let merged = merge(&mut scratch.cells, CONTEXTS);
     let raw_bits = |counts: &Counts| -> u64 {
         counts
             .iter()
@@ -166,171 +181,6 @@ pub fn estimate_predicted(
             .sum()
     };
     (merged.cost >> 16) + merged.counts.iter().map(raw_bits).sum::<u64>()
-}
-
-/// Counts tokens by cell.
-#[allow(
-    clippy::indexing_slicing,
-    reason = "cells and regions are numbered here"
-)]
-fn count(tokens: &[u8], cells: &[u8], hints: &[u8]) -> Vec<Counts> {
-    let mut counts = vec![[0u32; TOKENS]; CELLS];
-    for ((&token, &cell), &hint) in tokens.iter().zip(cells).zip(hints) {
-        counts[usize::from(cell | (hint & 7))][usize::from(token)] += 1;
-    }
-    counts
-}
-
-/// Cells merged to contexts.
-struct Merged {
-    map: [u8; CELLS],
-    counts: Vec<Counts>,
-    /// Bits of all tokens and tables, in units of 2^-16.
-    cost: u64,
-}
-
-/// Two neighbouring regions, and the bits that merging them saves.
-struct Border {
-    regions: [usize; 2],
-    gain: i64,
-}
-
-/// Merges neighbouring cells, the most profitable first, until none is and at most `most` contexts are left.
-#[allow(
-    clippy::indexing_slicing,
-    reason = "cells and regions are numbered here"
-)]
-fn merge(cells: &[Counts], most: usize) -> Merged {
-    let mut regions: Vec<(Counts, u64)> = cells.iter().map(|cell| (*cell, cost(cell))).collect();
-    let is_used: Vec<bool> = cells
-        .iter()
-        .map(|cell| cell.iter().any(|&count| count > 0))
-        .collect();
-    let mut owner: Vec<usize> = owners(&is_used);
-    let mut left = is_used.iter().filter(|used| **used).count();
-    let mut borders = borders(&regions, &owner);
-    while let Some(best) =
-        (0..borders.len()).max_by_key(|&at| (borders[at].gain, std::cmp::Reverse(at)))
-    {
-        if borders[best].gain <= 0 && left <= most.min(CONTEXTS) {
-            break;
-        }
-        let [kept, gone] = borders[best].regions;
-        let joined = sum(&regions[kept].0, &regions[gone].0);
-        regions[kept] = (joined, cost(&joined));
-        owner
-            .iter_mut()
-            .filter(|owner| **owner == gone)
-            .for_each(|owner| *owner = kept);
-        left -= 1;
-        redraw(&mut borders, &regions, kept, gone);
-    }
-    number(&owner, &regions)
-}
-
-/// The region of each cell: itself, or for one without elements the nearest before it, or the first.
-fn owners(is_used: &[bool]) -> Vec<usize> {
-    let first = is_used.iter().position(|used| *used).unwrap_or(0);
-    let mut last = first;
-    let mut out: Vec<usize> = Vec::with_capacity(is_used.len());
-    for (row, cells) in is_used.chunks(PHASES).enumerate() {
-        let start = row * PHASES;
-        if let Some(used) = cells.iter().position(|used| *used) {
-            last = start + used;
-        } else if row > 0 {
-            out.extend_from_within(start - PHASES..start);
-            continue;
-        }
-        for (phase, used) in cells.iter().enumerate() {
-            last = if *used { start + phase } else { last };
-            out.push(last);
-        }
-    }
-    out
-}
-
-fn borders(regions: &[(Counts, u64)], owner: &[usize]) -> Vec<Border> {
-    let mut pairs = Vec::new();
-    for (cell, &mine) in owner.iter().enumerate() {
-        let right = (cell % PHASES + 1 < PHASES).then_some(cell + 1);
-        for other in [right, Some(cell + PHASES)].into_iter().flatten() {
-            if let Some(&other) = owner.get(other).filter(|other| **other != mine) {
-                pairs.push([mine.min(other), mine.max(other)]);
-            }
-        }
-    }
-    pairs.sort_unstable();
-    pairs.dedup();
-    pairs
-        .into_iter()
-        .map(|regions_of| Border {
-            regions: regions_of,
-            gain: gain(regions, regions_of),
-        })
-        .collect()
-}
-
-/// Gives the borders of a region that is gone to the one that took it in.
-fn redraw(borders: &mut Vec<Border>, regions: &[(Counts, u64)], kept: usize, gone: usize) {
-    let mut touched = Vec::new();
-    borders.retain(|border| {
-        let [a, b] = border.regions;
-        let near = [a, b]
-            .iter()
-            .any(|region| *region == kept || *region == gone);
-        if near {
-            let other = if a == kept || a == gone { b } else { a };
-            if other != kept && other != gone {
-                touched.push([kept.min(other), kept.max(other)]);
-            }
-        }
-        !near
-    });
-    touched.sort_unstable();
-    touched.dedup();
-    borders.extend(touched.into_iter().map(|pair| Border {
-        regions: pair,
-        gain: gain(regions, pair),
-    }));
-}
-
-#[allow(
-    clippy::indexing_slicing,
-    reason = "cells and regions are numbered here"
-)]
-fn gain(regions: &[(Counts, u64)], [a, b]: [usize; 2]) -> i64 {
-    let (left, right) = (&regions[a], &regions[b]);
-    (left.1 + right.1) as i64 - cost(&sum(&left.0, &right.0)) as i64
-}
-
-fn sum(left: &Counts, right: &Counts) -> Counts {
-    let mut out = *left;
-    for (out, right) in out.iter_mut().zip(right) {
-        *out += right;
-    }
-    out
-}
-
-/// Numbers the regions in the order of their first cells.
-#[allow(
-    clippy::indexing_slicing,
-    reason = "cells and regions are numbered here"
-)]
-fn number(owner: &[usize], regions: &[(Counts, u64)]) -> Merged {
-    let mut order: Vec<usize> = Vec::new();
-    let mut map = [0u8; CELLS];
-    for (context, &owner) in map.iter_mut().zip(owner) {
-        let known = order.iter().position(|region| *region == owner);
-        *context = known.unwrap_or(order.len()) as u8;
-        if known.is_none() {
-            order.push(owner);
-        }
-    }
-    Merged {
-        map,
-        counts: order.iter().map(|&region| regions[region].0).collect(),
-        cost: order.iter().map(|&region| regions[region].1).sum(),
-    }
 }
 
 /// Writes the context of each cell: a bit if it is that of the cell before, another if of the one above.
@@ -479,21 +329,5 @@ mod tests {
             reflect(&predicted.to_le_bytes(), &[0x80], &mut words);
             assert_eq!(u16::from_le_bytes(words), reflected);
         }
-    }
-
-    #[test]
-    fn cells_of_like_elements_share_a_context() {
-        let mut cells = vec![[0u32; TOKENS]; CELLS];
-        for (cell, counts) in cells.iter_mut().enumerate().take(80) {
-            // Two kinds of elements: near a boundary and far from it.
-            let near = cell % PHASES < 2;
-            counts[0] = if near { 500 } else { 1000 };
-            counts[2] = if near { 500 } else { 3 };
-        }
-        let merged = merge(&cells, 24);
-        assert_eq!(merged.counts.len(), 2);
-        assert_eq!(merged.map[..8], [0, 0, 1, 1, 1, 1, 1, 1]);
-        assert_eq!(merged.map[8..16], merged.map[240..248]);
-        assert_eq!(merge(&vec![[0; TOKENS]; CELLS], 24).counts.len(), 1);
     }
 }

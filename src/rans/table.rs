@@ -21,7 +21,7 @@ const CLASS_BITS: u32 = 4;
 const TOKEN_BITS: u32 = 8;
 
 /// Estimates the bits, in units of 2^-16, of coding `counts` with a table of their own.
-pub(super) fn cost(counts: &Counts) -> u64 {
+pub(super) fn cost(counts: &[u32]) -> u64 {
     let mut total = 0u32;
     let mut sum = 0u64;
     let mut used = 0u64;

@@ -177,7 +177,7 @@ impl Band {
 
     /// Takes the product of both factors off the differences.
     pub(super) fn subtract(&mut self, rows: &Matrix, columns: &ColumnFactors) {
-        let rows = rows.padded(-1.0);
+        let rows = columns_of(&rows.padded(), padded(rows.columns), -1.0);
         let isa = self.isa;
         run(
             isa,
@@ -210,6 +210,7 @@ impl Band {
                 rows: self.rows,
                 terms: rank,
                 columns: rank,
+                is_new: true,
             },
             left: Left {
                 data: &gradient,
@@ -249,6 +250,7 @@ impl Band {
 
     /// Sets the moves to the product of some rows with the column factors; returns each row's weighted squares of them.
     fn set_moves(&mut self, rows: &Floats, columns: &ColumnFactors) -> Vec<f32> {
+        let rows = &columns_of(rows, columns.rank, 1.0);
         let isa = self.isa;
         run(
             isa,
@@ -265,7 +267,7 @@ impl Band {
     /// weights of the rows.
     pub(super) fn gather(&mut self, rows: &Matrix, sums: &mut Sums, row_weights: &mut Vec<f32>) {
         let count = rows.rows;
-        let rows = rows.padded(1.0);
+        let rows = rows.padded();
         let isa = self.isa;
         let gather = Gather {
             band: self,
@@ -279,7 +281,7 @@ impl Band {
     /// How a product of factors lies to the differences: the weighted sums of its products with them, of its squares and
     /// of theirs.
     pub(super) fn compare(&mut self, rows: &Matrix, columns: &ColumnFactors) -> [f64; 3] {
-        self.set_moves(&rows.padded(1.0), columns);
+        self.set_moves(&rows.padded(), columns);
         let mut sums = [0.0f64; 3];
         for (start, width) in self.tiles() {
             for row in 0..self.rows {
@@ -315,6 +317,19 @@ impl Band {
         }
         (out, width)
     }
+}
+
+/// Rows of `width` floats as columns, times `sign`: then floats of neighbouring rows lie side by side, and their places
+/// are known when the loop is compiled.
+fn columns_of(rows: &[f32], width: usize, sign: f32) -> Floats {
+    let count = rows.len() / width;
+    let mut out = Floats::new(rows.len());
+    for (row, line) in rows.chunks_exact(width).enumerate() {
+        for (k, x) in line.iter().enumerate() {
+            out[k * count + row] = sign * x;
+        }
+    }
+    out
 }
 
 /// The sixteen floats from a place on.
@@ -394,6 +409,7 @@ impl<W: Word> Task for OfWords<'_, W> {
 /// gives then.
 struct Expand<'a> {
     band: &'a mut Band,
+    /// Component by component.
     rows: &'a Floats,
     columns: &'a ColumnFactors,
     is_move: bool,
@@ -408,13 +424,14 @@ impl Task for Expand<'_> {
         let mut squares = vec![0.0f32; band.rows * LANES];
         let left = Left {
             data: self.rows,
-            row_step: rank,
-            term_step: 1,
+            row_step: 1,
+            term_step: band.rows,
         };
         let size = Size {
             rows: band.rows,
             terms: rank,
             columns: LANES,
+            is_new: self.is_move,
         };
         for (start, width) in band.tiles() {
             let out = if self.is_move {
@@ -422,9 +439,6 @@ impl Task for Expand<'_> {
             } else {
                 &mut band.differences[start..start + band.rows * TILE]
             };
-            if self.is_move {
-                out.fill(0.0);
-            }
             for column in (0..width).step_by(LANES) {
                 let block = (start / band.rows + column) * rank;
                 let right = Right {
@@ -476,6 +490,7 @@ impl Task for Gradient<'_> {
                 rows: band.rows,
                 terms: width,
                 columns: rank,
+                is_new: false,
             };
             let left = Left {
                 data: &band.weighted,
@@ -560,6 +575,7 @@ impl Task for Gather<'_> {
                 rows: width,
                 terms: band.rows,
                 columns: rank,
+                is_new: false,
             };
             let left = Left {
                 data: &band.weighted,

@@ -29,15 +29,18 @@ pub(super) struct Correlation {
     pub(super) share: f64,
     /// The same in standard deviations of what chance makes of independent differences.
     pub(super) deviations: f64,
+    /// The part of the elements that differ.
+    pub(super) changed: f64,
 }
 
 impl Correlation {
     /// Tells whether looking closer at such a matrix is worth the time.
     ///
-    /// A component's factors cost bits as the sum of the reciprocals of both sides, its share has to be worth them. In
-    /// real fine-tunes nothing was gained with less than is asked for here.
+    /// A component's factors cost bits as the sum of the reciprocals of both sides, its share has to be worth them; where
+    /// few elements differ it saves fewer bits. In real fine-tunes nothing was gained with less than is asked for here.
     pub(super) fn is_sign(self, grid: &Grid) -> bool {
-        let cost = 1.0 / grid.rows as f64 + 1.0 / grid.columns as f64;
+        let worth = (self.changed / MANY_CHANGED).clamp(f64::MIN_POSITIVE, 1.0);
+        let cost = (1.0 / grid.rows as f64 + 1.0 / grid.columns as f64) / worth;
         let least = (LEAST_BY_COST * cost * cost).max(LEAST_SHARE);
         self.share > least && self.deviations > LEAST_DEVIATIONS
     }
@@ -46,6 +49,9 @@ impl Correlation {
 /// The least share: over the squared cost of factors, and at all.
 const LEAST_BY_COST: f64 = 300.0;
 const LEAST_SHARE: f64 = 1e-4;
+
+/// The part of elements that differ from which on components save all the bits they can.
+const MANY_CHANGED: f64 = 0.15;
 
 /// Independent differences reach this by chance once in 700 times.
 const LEAST_DEVIATIONS: f64 = 3.0;
@@ -63,7 +69,11 @@ pub(super) fn correlation<B: Bands>(grid: &Grid, bands: &B) -> Result<Correlatio
     band.fill(scale, grid.columns, &target, &base);
     let (columns, width) = band.weighted_columns();
     let count = grid.rows.min(ROWS);
-    Ok(compare(grid.isa, &columns, width, count))
+    let changed = columns.iter().filter(|&&x| x != 0.0).count();
+    Ok(Correlation {
+        changed: changed as f64 / (grid.columns * count).max(1) as f64,
+        ..compare(grid.isa, &columns, width, count)
+    })
 }
 
 /// Reads the rows: all of a small matrix, else runs that are spread evenly.
@@ -121,5 +131,6 @@ fn compare(isa: Isa, columns: &[f32], width: usize, count: usize) -> Correlation
     Correlation {
         share: total / pairs.max(1.0) * parts / (parts - 1.0),
         deviations: total / spread.sqrt().max(f64::MIN_POSITIVE),
+        changed: 1.0,
     }
 }

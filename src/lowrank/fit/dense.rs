@@ -41,21 +41,19 @@ impl Matrix {
         out
     }
 
-    /// The rows with zeros up to whole blocks and registers, times `sign`.
-    pub(super) fn padded(&self, sign: f32) -> Floats {
+    /// The rows with zeros up to whole blocks and registers.
+    pub(super) fn padded(&self) -> Floats {
         let width = padded(self.columns);
         let mut out = Floats::new(self.rows.next_multiple_of(ROWS) * width);
         for row in 0..self.rows {
-            for (out, x) in out[row * width..].iter_mut().zip(self.row(row)) {
-                *out = sign * x;
-            }
+            out[row * width..][..self.columns].copy_from_slice(self.row(row));
         }
         out
     }
 
     /// `self * right`, with a small matrix.
     pub(super) fn times(&self, isa: Isa, right: &Small) -> Self {
-        let (left, width) = (self.padded(1.0), padded(self.columns));
+        let (left, width) = (self.padded(), padded(self.columns));
         let right = right.padded();
         let rows = self.rows.next_multiple_of(ROWS);
         let mut product = Floats::new(rows * width);
@@ -64,6 +62,7 @@ impl Matrix {
                 rows,
                 terms: self.columns,
                 columns: width,
+                is_new: true,
             },
             left: Left {
                 data: &left,
@@ -88,8 +87,8 @@ impl Matrix {
 
     /// As [`Self::gram`], in the floats of the matrix.
     pub(super) fn gram_fast(&self, isa: Isa, weight: impl Fn(usize) -> f32) -> Small {
-        let right = self.padded(1.0);
-        let mut left = self.padded(1.0);
+        let right = self.padded();
+        let mut left = self.padded();
         let width = padded(self.columns);
         for (row, line) in left.chunks_exact_mut(width.max(1)).enumerate() {
             let weight = if row < self.rows { weight(row) } else { 0.0 };
@@ -134,12 +133,12 @@ pub(super) fn squares(isa: Isa, left: &[f32], right: &[f32], width: usize, size:
     let mut part = Floats::new(width * width);
     let rows = (SHORT_SUM * width).max(1);
     for (left, right) in left.chunks(rows).zip(right.chunks(rows)) {
-        part.fill(0.0);
         let task = Product {
             size: Size {
                 rows: width,
                 terms: left.len().min(right.len()) / width,
                 columns: width,
+                is_new: true,
             },
             left: Left {
                 data: left,

@@ -1,5 +1,6 @@
 //! Chooses rank, precision and rounding by what predictions are worth on a sample.
 
+use super::super::factors::{Rows, Set};
 use super::LEAST_GAIN;
 use super::quantise::{Ordered, Quantised, quantise};
 use super::sample::Sample;
@@ -7,8 +8,16 @@ use super::sweep::{Grid, Noise};
 use crate::dtype::DType;
 use crate::rans::Scratch;
 
-/// Factors, and the bytes expected with them over those without.
-pub(super) type Found = (Quantised, f64);
+/// Factors that are worth their bytes.
+pub(super) struct Found {
+    pub(super) set: Set,
+    /// Of all rows.
+    pub(super) rows: Rows,
+    /// Whether products are rounded before they are added.
+    pub(super) rounded: bool,
+    /// The bytes expected with them over those without.
+    pub(super) ratio: f64,
+}
 
 /// Estimates what predictions are worth on a sample.
 pub(super) struct Judge<'a> {
@@ -44,8 +53,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Bits an element with these factors, not counting them.
-    pub(super) fn sampled(&mut self, found: &Quantised) -> f64 {
-        let rows = found.rows_of(self.rows.iter().copied());
+    pub(super) fn sampled(&mut self, ordered: &Ordered, found: &Quantised) -> f64 {
+        let rows = found.rows(ordered, self.rows.iter().copied());
         self.sample.bits(
             self.grid,
             Some((&found.set, &rows)),
@@ -55,8 +64,8 @@ impl<'a> Judge<'a> {
     }
 
     /// Bits of the whole matrix with these factors.
-    fn total(&mut self, found: &Quantised) -> f64 {
-        self.sampled(found) * (self.grid.rows * self.grid.columns) as f64 + found.bits
+    fn total(&mut self, ordered: &Ordered, found: &Quantised) -> f64 {
+        self.sampled(ordered, found) * (self.grid.rows * self.grid.columns) as f64 + found.bits
     }
 
     /// The exponent at which rounded factors err by a small part of what is uncertain anyway.
@@ -81,30 +90,44 @@ impl<'a> Judge<'a> {
         let may_round = self.grid.dtype != DType::F32;
         let rounded = may_round && rounding == Some(true);
         let most = ordered.strengths.len();
-        for rank in RANKS.into_iter().filter(|&r| r < most).chain([most]) {
+        let lower = RANKS.into_iter().filter(|&rank| rank < most);
+        for rank in [most].into_iter().chain(lower) {
             let exponent = Self::exponent(ordered, rank, noise);
             let found = quantise(ordered, rank, exponent, unit);
-            self.attempt(Quantised { rounded, ..found }, &mut best);
+            // Where a lower rank is worse, those below are worse still.
+            if !self.attempt(ordered, Quantised { rounded, ..found }, &mut best) {
+                break;
+            }
         }
         self.refine(ordered, unit, &mut best);
-        if may_round && rounding.is_none() {
+        if may_round && rounding.is_none() && ordered.size() > LEAST_ROUNDED {
             let found = best.as_ref().map(|(_, found)| found.clone())?;
             let rounded = Quantised {
                 rounded: true,
                 ..found
             };
-            if self.attempt(rounded, &mut best) {
+            if self.attempt(ordered, rounded, &mut best) {
                 self.refine(ordered, unit, &mut best);
             }
         }
         let before = self.without() * (self.grid.rows * self.grid.columns) as f64;
-        best.map(|(total, found)| (found, total / before))
-            .filter(|(_, left)| *left < LEAST_GAIN)
+        let (total, found) = best.filter(|(total, _)| *total < before * LEAST_GAIN)?;
+        Some(Found {
+            rows: found.rows(ordered, 0..self.grid.rows),
+            set: found.set,
+            rounded: found.rounded,
+            ratio: total / before,
+        })
     }
 
     /// Keeps factors if they are better than the best ones.
-    fn attempt(&mut self, found: Quantised, best: &mut Option<(f64, Quantised)>) -> bool {
-        let total = self.total(&found);
+    fn attempt(
+        &mut self,
+        ordered: &Ordered,
+        found: Quantised,
+        best: &mut Option<(f64, Quantised)>,
+    ) -> bool {
+        let total = self.total(ordered, &found);
         let is_better = best.as_ref().is_none_or(|(least, _)| total < *least);
         if is_better {
             *best = Some((total, found));
@@ -123,7 +146,7 @@ impl<'a> Judge<'a> {
                     break;
                 }
                 let next = quantise(ordered, rank, exponent, unit);
-                if !self.attempt(Quantised { rounded, ..next }, best) {
+                if !self.attempt(ordered, Quantised { rounded, ..next }, best) {
                     break;
                 }
             }
@@ -131,5 +154,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-/// The ranks that are tried.
-const RANKS: [usize; 7] = [1, 4, 8, 16, 32, 64, 128];
+/// The ranks that are tried, as long as each is better than the one before.
+const RANKS: [usize; 7] = [128, 64, 32, 16, 8, 4, 1];
+
+/// The size of products, in units, from which it can be told whether they were rounded: to a 2^9th at most.
+const LEAST_ROUNDED: f64 = 2.0;

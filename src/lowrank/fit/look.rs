@@ -70,20 +70,23 @@ pub(super) fn look<B: Bands>(
 ) -> Result<Option<Promise>, B::Error> {
     let is_large = effort == Effort::Max || grid.rows * grid.columns >= LEAST_ELEMENTS_AGAIN;
     let looks = looks(effort).iter();
-    for look in looks.filter(|look| is_large || look.is_short()) {
+    let mut looks = looks.filter(|look| is_large || look.is_short()).peekable();
+    while let Some(look) = looks.next() {
         let sample = sample(grid, bands, look.part)?;
         let units = Units::of(grid.dtype, &sample.target, &sample.base, SAMPLED);
         let (taught, held) = sample.halves();
         let (factors, noise) = learn(grid, units, most_rank.min(look.rank), &taught);
+        // Many components are never known well enough from a sample: only sweeps over all rows tell.
+        let is_benefit_of_doubt = effort == Effort::Max && looks.peek().is_none();
         match judge(grid, &factors, &noise, &held) {
-            Verdict::Pays => {
+            Verdict::Perhaps if !is_benefit_of_doubt => {}
+            Verdict::Pays | Verdict::Perhaps => {
                 return Ok(Some(Promise {
                     sample,
                     factors,
                     noise,
                 }));
             }
-            Verdict::Perhaps => {}
             Verdict::No => return Ok(None),
         }
     }
@@ -117,7 +120,8 @@ fn judge(grid: &Grid, factors: &Factors, noise: &Noise, held: &Sample) -> Verdic
     let mut verdict = Verdict::No;
     for rank in [rank, 4, 1] {
         let exponent = Judge::exponent(&ordered, rank, noise);
-        let after = judge.sampled(&quantise(&ordered, rank, exponent, noise.units.one));
+        let quantised = quantise(&ordered, rank, exponent, noise.units.one);
+        let after = judge.sampled(&ordered, &quantised);
         let cost =
             rank as f64 * BITS_A_FACTOR * (1.0 / grid.rows as f64 + 1.0 / grid.columns as f64);
         if after + cost < before * LEAST_GAIN {
@@ -125,6 +129,10 @@ fn judge(grid: &Grid, factors: &Factors, noise: &Noise, held: &Sample) -> Verdic
         }
         if after < before * LEAST_SIGN {
             verdict = Verdict::Perhaps;
+        }
+        if after > before * LEAST_HOPE {
+            // What all of them do not save, some of them hardly do.
+            break;
         }
     }
     verdict
@@ -159,3 +167,6 @@ const BITS_A_FACTOR: f64 = 8.0;
 
 /// What has to be left at most, not counting factors, for another look.
 const LEAST_SIGN: f64 = 0.995;
+
+/// What has to be left at most, not counting factors, for a judgement of fewer components.
+const LEAST_HOPE: f64 = 0.98;

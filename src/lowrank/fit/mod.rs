@@ -24,7 +24,6 @@ use std::sync::Arc;
 
 use correlation::correlation;
 pub use joined::Joined;
-use quantise::Quantised;
 use stages::stages;
 pub use start::Start;
 use sweep::Grid;
@@ -134,11 +133,11 @@ pub fn fit<T: Tensor>(
             Some(found) => Some(found),
             None => stages::fit(effort, most_rank, rounding, &grid, &bands)?,
         };
-        if let Some((found, left)) = found {
-            ratio = ratio.max(left);
+        if let Some(found) = found {
+            ratio = ratio.max(found.ratio);
             // One program made all of a tensor: it did in other matrices as in the first.
             rounding = Some(found.rounded);
-            rows.push((count, Some(found.clone())));
+            rows.push((count, Some(found.rows)));
             sets.push(found.set);
         } else {
             rows.push((count, None));
@@ -200,7 +199,7 @@ fn assemble(
     shape: Shape,
     sets: Vec<Set>,
     rounded: bool,
-    rows: &[(usize, Option<Quantised>)],
+    rows: &[(usize, Option<Rows>)],
     ratio: f64,
 ) -> Option<Fitted> {
     if sets.iter().all(|set| set.rank == 0) {
@@ -224,8 +223,7 @@ fn assemble(
     for (count, found) in rows {
         match found {
             None => words.resize(words.len() + count * stride, 0),
-            Some(found) => {
-                let part = found.rows_of(0..*count);
+            Some(part) => {
                 for row in part.words.chunks_exact(part.stride.max(1)) {
                     words.extend_from_slice(row);
                     words.resize(words.len() + stride - part.stride, 0);

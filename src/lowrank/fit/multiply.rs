@@ -33,9 +33,11 @@ pub(super) struct Size {
     pub(super) terms: usize,
     /// A multiple of [`LANES`].
     pub(super) columns: usize,
+    /// Whether the product takes the place of what was there before.
+    pub(super) is_new: bool,
 }
 
-/// Adds `left * right` to `out`, whose rows are `step` floats apart; nothing where the sizes do not fit.
+/// Adds `left * right` to `out`, whose rows are `step` floats apart, or puts it there; nothing where the sizes do not fit.
 #[inline(always)]
 pub(super) fn add_product<V: Lanes>(
     size: Size,
@@ -48,6 +50,7 @@ pub(super) fn add_product<V: Lanes>(
         rows,
         terms,
         columns,
+        is_new,
     } = size;
     if rows == 0 || terms == 0 || columns == 0 {
         return;
@@ -70,7 +73,7 @@ pub(super) fn add_product<V: Lanes>(
                 let (left_steps, right_step) = ([left.row_step, left.term_step], right.term_step);
                 if V::WIDE {
                     block::<V, ROWS>(
-                        terms, left_at, left_steps, right_at, right_step, out_at, step,
+                        terms, is_new, left_at, left_steps, right_at, right_step, out_at, step,
                     );
                 } else {
                     // Half as many rows: there are half as many registers, of half the width.
@@ -79,10 +82,10 @@ pub(super) fn add_product<V: Lanes>(
                         out_at.add(ROWS / 2 * step),
                     );
                     block::<V, { ROWS / 2 }>(
-                        terms, left_at, left_steps, right_at, right_step, out_at, step,
+                        terms, is_new, left_at, left_steps, right_at, right_step, out_at, step,
                     );
                     block::<V, { ROWS / 2 }>(
-                        terms, below, left_steps, right_at, right_step, out_below, step,
+                        terms, is_new, below, left_steps, right_at, right_step, out_below, step,
                     );
                 }
             }
@@ -95,8 +98,10 @@ pub(super) fn add_product<V: Lanes>(
 /// # Safety
 /// All rows, terms and lanes lie in what the pointers point into.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn block<V: Lanes, const N: usize>(
     terms: usize,
+    is_new: bool,
     left: *const f32,
     left_steps: [usize; 2],
     right: *const f32,
@@ -106,8 +111,10 @@ unsafe fn block<V: Lanes, const N: usize>(
 ) {
     // SAFETY, here and below: as the caller says. There are no closures, for those are not sure to become a part of this.
     let mut sums = [V::splat(0.0); N];
-    for (row, sum) in sums.iter_mut().enumerate() {
-        *sum = V::load(unsafe { &*out.add(row * step).cast() });
+    if !is_new {
+        for (row, sum) in sums.iter_mut().enumerate() {
+            *sum = V::load(unsafe { &*out.add(row * step).cast() });
+        }
     }
     for term in 0..terms {
         let line = V::load(unsafe { &*right.add(term * right_step).cast() });

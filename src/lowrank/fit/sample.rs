@@ -54,23 +54,33 @@ impl Sample {
     /// The rows whose numbers within the sample `is_wanted`.
     fn filtered(&self, is_wanted: impl Fn(usize) -> bool) -> Self {
         let width = (self.target.len() / self.rows.len().max(1)).max(1);
-        let lines = |bytes: &[u8]| -> Vec<u8> {
-            let lines = bytes
-                .chunks_exact(width)
-                .enumerate()
-                .filter(|(row, _)| is_wanted(*row));
-            lines.flat_map(|(_, line)| line).copied().collect()
-        };
-        let rows = self
-            .rows
-            .iter()
-            .enumerate()
-            .filter(|(row, _)| is_wanted(*row));
-        Self {
-            rows: rows.map(|(_, number)| *number).collect(),
+        let mut out = Self {
+            rows: Vec::new(),
             columns: self.columns,
-            target: lines(&self.target),
-            base: lines(&self.base),
+            target: Vec::new(),
+            base: Vec::new(),
+        };
+        let lines = self
+            .target
+            .chunks_exact(width)
+            .zip(self.base.chunks_exact(width));
+        for (at, (&row, (target, base))) in self.rows.iter().zip(lines).enumerate() {
+            if is_wanted(at) {
+                out.rows.push(row);
+                out.target.extend_from_slice(target);
+                out.base.extend_from_slice(base);
+            }
+        }
+        out
+    }
+
+    /// As many rows, spread evenly, as are worth judging again and again.
+    pub(super) fn short(self) -> Self {
+        let step = (self.rows.len() * self.columns).div_ceil(ELEMENTS[1].max(1));
+        if step > 1 {
+            self.filtered(|row| row.is_multiple_of(step))
+        } else {
+            self
         }
     }
 

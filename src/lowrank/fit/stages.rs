@@ -65,6 +65,7 @@ pub(super) fn fit<B: Bands>(
         factors,
         mut noise,
     } = promise;
+    let sample = sample.short();
     let mut judge = Judge::new(grid, &sample);
     let mut factors = Factors {
         rows: Matrix::new(grid.rows, factors.columns.columns),
@@ -74,8 +75,11 @@ pub(super) fn fit<B: Bands>(
     let mut is_first = true;
     for stage in stages(effort) {
         let rank = factors.columns.columns;
+        if stage.rank < rank {
+            continue;
+        }
         if stage.rank > rank {
-            let is_full = best.as_ref().is_some_and(|found| found.0.set.rank == rank);
+            let is_full = best.as_ref().is_some_and(|found| found.set.rank == rank);
             if !is_full || rank == most_rank {
                 break;
             }
@@ -86,7 +90,7 @@ pub(super) fn fit<B: Bands>(
             is_first = false;
         }
         if let Some(found) = judge.choose(&order(grid.isa, &factors), &noise, rounding)
-            && best.as_ref().is_none_or(|best| found.1 < best.1)
+            && best.as_ref().is_none_or(|best| found.ratio < best.ratio)
         {
             best = Some(found);
         }

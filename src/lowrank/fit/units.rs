@@ -26,13 +26,18 @@ impl Units {
     }
 
     fn of_words<W: Word>(target: &[u8], base: &[u8], count: usize) -> Self {
-        let step = (target.len() / W::BYTES / count.max(1)).max(1) | 1;
-        let places = W::words(target).step_by(step).map(W::last_place).collect();
+        let step = ((target.len() / W::BYTES / count.max(1)).max(1) | 1) * W::BYTES;
+        let every = |bytes: &'_ [u8]| -> Vec<u32> {
+            let chunks = bytes.chunks(step);
+            chunks.filter_map(|chunk| W::words(chunk).next()).collect()
+        };
+        let (target, base) = (every(target), every(base));
+        let places = target.iter().map(|&word| W::last_place(word)).collect();
         let one = quantile(places, 0.5).unwrap_or(1.0).clamp(1e-30, 1e30);
-        let steps = W::words(target)
-            .step_by(step)
-            .zip(W::words(base).step_by(step))
-            .map(|(t, b)| (W::widen(t) - W::widen(b)).abs());
+        let steps = target
+            .iter()
+            .zip(&base)
+            .map(|(&target, &base)| (W::widen(target) - W::widen(base)).abs());
         let large = quantile(
             steps
                 .filter(|&step| step > 0.0 && step.is_finite())
