@@ -319,7 +319,8 @@ const fn generated(dtype: DType, side: usize, rank: usize, size: f32, change: Ch
     }
 }
 
-const GENERATED: [Generated; 12] = [
+const GENERATED: [Generated; 13] = [
+    generated(DType::Bf16, 4096, 64, 5e-5, Change::Merge),
     generated(DType::Bf16, 4096, 16, 5e-5, Change::Merge),
     generated(DType::Bf16, 4096, 16, 1e-5, Change::Merge),
     generated(DType::Bf16, 1024, 16, 5e-5, Change::Merge),

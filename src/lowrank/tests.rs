@@ -1,5 +1,6 @@
 //! Round trips of fitted tensors over shapes, chunks and instruction sets, and decoders on any bytes.
 
+mod gains;
 mod hostile;
 
 use super::factors::{Columns, Fitted, Rows, Set};

@@ -71,11 +71,23 @@ impl<'a> Judge<'a> {
     /// The exponent at which rounded factors err by a small part of what is uncertain anyway.
     pub(super) fn exponent(ordered: &Ordered, rank: usize, noise: &Noise) -> u8 {
         let strength: f64 = ordered.strengths.iter().take(rank).sum();
-        let error = 0.05 * (f64::from(noise.variance) + 1.0 / 12.0);
+        let error = 0.05 * (f64::from(noise.variance) + ROUNDING);
         let gain = (strength / 6.0 / error).max(1e-30);
         let exponent = 127.0 + (f64::from(noise.units.one) / gain).log2().round();
         let least = ordered.least_exponent(rank, noise.units.one);
         (exponent.clamp(1.0, 254.0) as u8).max(least)
+    }
+
+    /// What the last component saves over what its factors cost, about; nothing where all but rounding is explained.
+    pub(super) fn worth(&self, ordered: &Ordered, noise: &Noise) -> f64 {
+        let variance = f64::from(noise.variance);
+        if variance < EXPLAINED {
+            return 0.0;
+        }
+        let strength = ordered.strengths.last().copied().unwrap_or(0.0);
+        let nats = strength * strength / (variance + ROUNDING) / 2.0;
+        let cost = BITS_A_FACTOR * (1.0 / self.grid.rows as f64 + 1.0 / self.grid.columns as f64);
+        nats * std::f64::consts::LOG2_E / cost
     }
 
     /// Chooses rank, precision and rounding, or nothing where that is best; the rounding may be known.
@@ -153,6 +165,13 @@ impl<'a> Judge<'a> {
         }
     }
 }
+
+/// What a factor takes, about.
+pub(super) const BITS_A_FACTOR: f64 = 8.0;
+
+/// The variance of rounding to whole units, and that of residuals that are small beside it.
+const ROUNDING: f64 = 1.0 / 12.0;
+const EXPLAINED: f64 = 0.04;
 
 /// The ranks that are tried, as long as each is better than the one before.
 const RANKS: [usize; 7] = [128, 64, 32, 16, 8, 4, 1];

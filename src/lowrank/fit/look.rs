@@ -2,7 +2,7 @@
 
 use super::band::{Band, ColumnFactors};
 use super::dense::Matrix;
-use super::judge::Judge;
+use super::judge::{BITS_A_FACTOR, Judge};
 use super::quantise::{order, quantise};
 use super::sample::{Sample, sample};
 use super::sweep::{Factors, Grid, Noise, seeds, sweep};
@@ -161,9 +161,6 @@ fn held_factors(grid: &Grid, factors: &Factors, noise: &Noise, held: &Sample) ->
         columns: factors.columns.clone(),
     }
 }
-
-/// What a factor takes, about.
-const BITS_A_FACTOR: f64 = 8.0;
 
 /// What has to be left at most, not counting factors, for another look.
 const LEAST_SIGN: f64 = 0.995;
