@@ -114,7 +114,7 @@ pub struct CompressArgs {
 #[derive(Debug, Args)]
 pub struct FetchArgs {
     /// Fetch this branch, tag or commit (default: main)
-    #[arg(long)]
+    #[arg(long, value_parser = revision)]
     pub revision: Option<String>,
     /// Fetch only files that match, as in '*.json' or 'onnx/'; may be given several times
     #[arg(long, value_name = "PATTERN")]
@@ -210,6 +210,14 @@ pub fn threads(text: &str) -> Result<usize, String> {
         Ok(count @ 1..=1024) => Ok(count),
         _ => Err("has to be a number from 1 to 1024".into()),
     }
+}
+
+/// Parses the name of a branch, tag or commit.
+fn revision(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(char::is_control) {
+        return Err("has to be the name of a branch, a tag or a commit".into());
+    }
+    Ok(text.to_owned())
 }
 
 /// Parses the word for how long encoders may search.

@@ -1,5 +1,6 @@
 //! `Client`: lists a model's files and opens their bytes, one request at a time.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::time::Duration;
 
@@ -72,8 +73,12 @@ impl Client {
     /// Makes a client; nothing is sent yet.
     ///
     /// # Errors
-    /// Fails if TLS cannot be set up.
+    /// Fails if TLS cannot be set up, or the token cannot stand in a header.
     pub fn new(access: Access, patience: Patience) -> Result<Self, HubError> {
+        let is_sendable = |token: &String| token.bytes().all(|byte| byte.is_ascii_graphic());
+        if !access.token.as_ref().is_none_or(is_sendable) {
+            return Err(HubError::TokenForm);
+        }
         let api = ApiBuilder::new()
             .with_endpoint(access.endpoint.clone())
             .with_token(access.token.clone())
@@ -119,20 +124,14 @@ impl Client {
             let answer = request.timeout_global(Some(BODY_TIMEOUT)).build().call();
             let mut answer = self.accept(answer, revision)?;
             let body = answer.body_mut().with_config().limit(MAX_LISTING_BYTES);
-            body.read_json()
-                .map_err(|error| Failure::passing(HubError::Answer(error.to_string())))
+            body.read_json().map_err(unreadable)
         })?;
         if listing.sha.len() != 40 || !listing.sha.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(HubError::Answer("the commit's name is malformed".into()));
         }
-        let files = listing
-            .siblings
-            .into_iter()
-            .map(remote_file)
-            .collect::<Result<_, _>>()?;
         Ok(Remote {
             commit: listing.sha,
-            files,
+            files: remote_files(listing.siblings)?,
         })
     }
 
@@ -176,6 +175,12 @@ impl Client {
         match answer {
             Ok(answer) if answer.status().is_success() => Ok(answer),
             Ok(answer) => Err(refusal(answer.status(), answer.headers(), revision)),
+            Err(error @ (ureq::Error::Http(_) | ureq::Error::BadUri(_))) => {
+                Err(Failure::lasting(HubError::Address {
+                    endpoint: self.access.endpoint.clone(),
+                    reason: error.to_string(),
+                }))
+            }
             Err(error) => Err(Failure::passing(self.unreachable(&error.to_string()))),
         }
     }
@@ -187,6 +192,28 @@ impl Client {
             reason: reason.to_owned(),
         }
     }
+}
+
+/// The failure to read a listing; another attempt may get past a broken connection, but not past a wrong answer.
+fn unreadable(error: ureq::Error) -> Failure {
+    let passing = !matches!(&error, ureq::Error::Json(json) if !json.is_io());
+    Failure {
+        passing,
+        ..Failure::lasting(HubError::Answer(error.to_string()))
+    }
+}
+
+fn remote_files(siblings: Vec<Sibling>) -> Result<Vec<RemoteFile>, HubError> {
+    let mut seen = HashSet::new();
+    let files = siblings.into_iter().map(|sibling| {
+        let file = remote_file(sibling)?;
+        if seen.insert(file.path.clone()) {
+            Ok(file)
+        } else {
+            Err(HubError::Twice(file.path))
+        }
+    });
+    files.collect()
 }
 
 fn remote_file(sibling: Sibling) -> Result<RemoteFile, HubError> {

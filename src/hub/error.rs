@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error::Error;
+use crate::name::RelPath;
 
 /// Why a model could not be fetched. The messages do not name the model; the caller does.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,11 @@ pub enum HubError {
     /// The hub does not know the token.
     #[error("the hub refuses the token: check HF_TOKEN")]
     Token,
+    /// The token cannot be sent, so no hub was asked.
+    #[error(
+        "the token holds what no token does (a line feed, a space, another alphabet): check HF_TOKEN"
+    )]
+    TokenForm,
     /// There is no such model, or the token's account may not see it.
     #[error(
         "the hub has no such model, or it is private: check the name, and HF_TOKEN if it is private"
@@ -30,6 +36,14 @@ pub enum HubError {
         /// The hub's address.
         endpoint: String,
         /// What the connection said.
+        reason: String,
+    },
+    /// No request can be made of the address.
+    #[error("{endpoint} is no address of a hub ({reason}): check HF_ENDPOINT")]
+    Address {
+        /// What was given for the hub's address.
+        endpoint: String,
+        /// What is wrong with it.
         reason: String,
     },
     /// A file's bytes ended too early, again and again.
@@ -67,6 +81,9 @@ pub enum HubError {
     /// The hub lists a file that cannot be written below the model's directory.
     #[error("the hub lists a file that is refused: {0}")]
     FileName(Error),
+    /// The hub lists a file twice, so that only one of the two could be kept.
+    #[error("the hub lists {0} twice")]
+    Twice(RelPath),
     /// No file is left by the patterns.
     #[error("it has no file that the patterns let through")]
     NoFiles,

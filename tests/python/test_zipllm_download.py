@@ -188,7 +188,8 @@ def test_goes_on_after_it_was_killed(
         ("acme/none", {}, "no such model"),
         ("acme/none", {"HF_TOKEN": "hf_good"}, "no such model"),
         (BASE, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached"),
-        (BASE, {"HF_ENDPOINT": "nonsense"}, "cannot be reached"),
+        (BASE, {"HF_ENDPOINT": "nonsense"}, "is no address of a hub"),
+        (BASE, {"HF_ENDPOINT": "http://a host"}, "is no address of a hub"),
     ],
 )
 def test_each_failure_has_its_message(
@@ -265,6 +266,29 @@ def test_names_that_leave_the_directory_are_refused(name: str, config: Path, hub
     result = zipllm("download", config)
     assert result.returncode == 1 and "is refused" in result.stderr
     assert sorted(path.name for path in (config.parent / "models").iterdir()) == []
+
+
+def test_what_no_request_can_be_made_of_is_told_at_once(config: Path, hub: HubServer, zipllm: Zipllm) -> None:
+    for token in ("hf_good\nhf_other", "hf_göod"):
+        result = zipllm("download", config, HF_TOKEN=token)
+        assert result.returncode == 1 and "check HF_TOKEN" in result.stderr
+    for revision in ("", "v1\n"):
+        result = zipllm("download", config, "--revision", revision)
+        assert result.returncode == 2 and "has to be the name of a branch" in result.stderr
+    assert hub.log == []
+
+
+def test_listings_that_make_no_sense_are_refused_at_once(config: Path, hub: HubServer, zipllm: Zipllm) -> None:
+    file = {"rfilename": "a.txt", "size": 1, "blobId": "0" * 40}
+    address = f"/api/models/{BASE}/revision/main"
+    for listing, message in (
+        ({"sha": "0" * 40, "siblings": [file, file]}, "the hub lists a.txt twice"),
+        ([1, 2], "the hub's answer is not understood"),
+    ):
+        hub.canned, hub.log = {address: listing}, []
+        result = zipllm("download", config)
+        assert result.returncode == 1 and message in result.stderr
+        assert len(hub.log) == 1, "asking again would not help"
 
 
 def test_download_and_store_in_one_run(
