@@ -189,6 +189,38 @@ fn every_snapshot_becomes_a_version_and_main_is_the_newest() {
     );
 }
 
+#[test]
+fn an_estimate_counts_every_snapshot() {
+    let (batch, _) = cached();
+    let models = |report: &Value, member: &str| -> Vec<Value> {
+        let models = report["models"].as_array().unwrap().iter();
+        models.map(|model| model[member].clone()).collect()
+    };
+    let guess = batch.report("estimate", &["--all-revisions"]);
+    assert_eq!(models(&guess, "commit"), ["ccc", "bbb", "aaa"]);
+    assert_eq!(models(&guess, "status"), ["new", "new", "new"]);
+    assert!(!batch.path("store").exists());
+    let stored = run(&batch, &[]);
+    let known = |report: &Value| -> Vec<Value> {
+        let savings = models(report, "savings").into_iter();
+        savings.map(|one| one["file_dedup_bytes"].clone()).collect()
+    };
+    assert_eq!(known(&guess), known(&stored));
+    let bytes = |report: &Value| report["stored_bytes"].as_u64().unwrap();
+    let (guessed, real) = (bytes(&guess), bytes(&stored));
+    // Tensors as short as these are taken alone.
+    assert!((real..2 * real).contains(&guessed), "{guessed} {real}");
+    let again = batch.report("estimate", &["--all-revisions"]);
+    assert_eq!(models(&again, "status"), ["already_stored"; 3]);
+    let text = batch
+        .verb("estimate", &["--all-revisions"])
+        .expect(0)
+        .stdout;
+    assert!(text.contains(ID), "{text}");
+    // Without the switch it is the current one alone.
+    assert_eq!(models(&batch.report("estimate", &[]), "commit"), ["aaa"]);
+}
+
 /// Files that have not changed since are not read again, whichever revision they are of.
 #[test]
 fn what_has_not_changed_is_not_read_again() {

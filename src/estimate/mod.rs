@@ -5,8 +5,10 @@
 //! read whole, so that what is said to be known is. Everything else is read and hashed. What low-rank prediction gains does
 //! not show in a few elements: where it will be tried, the estimate is an upper bound.
 
+mod bases;
 mod known;
 mod model;
+mod report;
 mod size;
 mod sparse;
 
@@ -16,7 +18,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rayon::ThreadPool;
-use serde::Serialize;
 
 use crate::codec::EncodeOptions;
 use crate::codec::select::{Effort, Family};
@@ -25,15 +26,15 @@ use crate::hash::Hash;
 use crate::ingest::draft::draft;
 use crate::ingest::scan_record::ScanRecord;
 use crate::ingest::{self, Job};
-use crate::name::{ModelId, RelPath};
-use crate::pairing::shares::{Based, holders, shares};
-use crate::pairing::{Why, card};
+use crate::name::ModelId;
+use crate::pairing::Why;
 use crate::report::{Monitor, Savings};
-use crate::source::{Listing, ModelDir, locate};
-use crate::store::manifest::{BaseShare, FileEntry, Manifest, Tensor};
+use crate::source::{Listing, ModelDir, every_revision, locate};
+use crate::store::manifest::{FileEntry, Manifest};
 use crate::store::{Store, sealed};
 use known::Known;
 use model::Draft;
+pub use report::{EstimateReport, ModelEstimate, Status, TensorEstimate};
 
 /// How to estimate.
 #[derive(Clone, Debug)]
@@ -44,96 +45,8 @@ pub struct Options {
     pub encode: EncodeOptions,
     /// Models that may be absent without that being a failure, such as bases that nobody listed.
     pub optional: HashSet<ModelId>,
-}
-
-/// What would become of a model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// It would be stored, as a first or a new version.
-    New,
-    /// The store holds it as it is, or its files are gone.
-    AlreadyStored,
-    /// Nothing can be said of it.
-    Failed,
-}
-
-/// What a tensor would take.
-#[derive(Clone, Debug, Serialize)]
-pub struct TensorEstimate {
-    /// The file it is in.
-    pub file: RelPath,
-    /// Its name.
-    pub tensor: String,
-    /// Its bytes.
-    pub bytes: u64,
-    /// Whether it is stored, or an earlier tensor would be it.
-    pub is_known: bool,
-    /// Estimated bytes of its object file; 0 for one that is known.
-    pub stored_bytes: u64,
-    /// A model that holds its base, if it has one, or would get one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub base: Option<ModelId>,
-    /// Why this base.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub why: Option<Why>,
-    #[serde(skip)]
-    object: Hash,
-    #[serde(skip)]
-    base_object: Option<Hash>,
-}
-
-/// What a model would take.
-#[derive(Clone, Debug, Serialize)]
-pub struct ModelEstimate {
-    /// The model.
-    pub model: ModelId,
-    /// What would become of it.
-    pub status: Status,
-    /// Whose tensors would be bases, for how many bytes, and why; the one with most bytes first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub bases: Vec<BaseShare>,
-    /// Files.
-    pub files: usize,
-    /// Bytes of its files.
-    pub bytes: u64,
-    /// Bytes that it would add to the store: object files and manifest.
-    pub stored_bytes: u64,
-    /// Where its bytes would go.
-    pub savings: Savings,
-    /// Its tensors, in the order of its files.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tensors: Vec<TensorEstimate>,
-    /// What a person should know of it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// Whether damage in the store was met.
-    pub damage: bool,
-}
-
-/// What a batch would take.
-#[derive(Clone, Debug, Serialize)]
-pub struct EstimateReport {
-    /// One entry a model, in the order in which they would be stored.
-    pub models: Vec<ModelEstimate>,
-    /// Bytes of the models that would be stored.
-    pub bytes: u64,
-    /// Bytes that the batch would add to the store.
-    pub stored_bytes: u64,
-    /// Whether it may be much less: low-rank prediction will be tried, and sketches do not tell what it gains.
-    pub is_upper_bound: bool,
-    /// Where the bytes would go.
-    pub savings: Savings,
-    /// What is to be said of no model in particular.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<String>,
-    /// Worker threads.
-    pub threads: usize,
-    /// Seconds of the whole run.
-    pub seconds: f64,
+    /// Whether every revision of a model in a cache of the hub is to become a version of its own.
+    pub all_revisions: bool,
 }
 
 /// One run.
@@ -215,27 +128,53 @@ fn warnings(missing: u64, family: Family) -> Vec<String> {
 }
 
 impl Run<'_> {
-    /// What would become of one model; nothing to tell of one that is not there and need not be.
+    /// What would become of one model, or of each of its revisions; nothing to tell of one that is not there and need
+    /// not be.
     fn all_of(
         &mut self,
         job: &Job,
         clashes: &HashMap<ModelId, String>,
         monitor: &dyn Monitor,
-    ) -> Option<ModelEstimate> {
-        let mut estimate = blank(&job.model);
-        let done = match clashes.get(&job.model) {
+    ) -> Vec<ModelEstimate> {
+        let found = match clashes.get(&job.model) {
             Some(reason) => Err(Error::Name {
                 name: job.model.to_string(),
                 reason: reason.clone(),
             }),
-            None => match locate(self.model_dir, &job.model) {
-                Ok(Some(directory)) => self.one(job, &directory, &mut estimate, monitor),
-                Ok(None) => match self.absent(job, &mut estimate) {
-                    Ok(false) => return None,
-                    other => other.map(drop),
-                },
-                Err(error) => Err(error),
+            None => self.locate(&job.model),
+        };
+        let directories = match found {
+            Ok(found) if found.is_empty() => vec![Ok(None)],
+            Ok(found) => found.into_iter().map(|one| Ok(Some(one))).collect(),
+            Err(error) => vec![Err(error)],
+        };
+        let each = directories.into_iter();
+        each.filter_map(|directory| self.in_directory(job, directory, monitor))
+            .collect()
+    }
+
+    fn locate(&self, model: &ModelId) -> Result<Vec<ModelDir>> {
+        if self.options.all_revisions {
+            every_revision(self.model_dir, model)
+        } else {
+            Ok(locate(self.model_dir, model)?.into_iter().collect())
+        }
+    }
+
+    fn in_directory(
+        &mut self,
+        job: &Job,
+        directory: Result<Option<ModelDir>>,
+        monitor: &dyn Monitor,
+    ) -> Option<ModelEstimate> {
+        let mut estimate = ModelEstimate::new(&job.model);
+        let done = match directory {
+            Ok(Some(directory)) => self.one(job, &directory, &mut estimate, monitor),
+            Ok(None) => match self.absent(job, &mut estimate) {
+                Ok(false) => return None,
+                other => other.map(drop),
             },
+            Err(error) => Err(error),
         };
         monitor.end();
         if let Err(error) = done {
@@ -279,7 +218,8 @@ impl Run<'_> {
         estimate.warnings.extend(listing.warnings.iter().cloned());
         estimate.files = listing.files.len();
         estimate.bytes = listing.files.iter().map(|file| file.size).sum();
-        let stored = self.existing(job, estimate)?;
+        estimate.commit = directory.commit().map(str::to_owned);
+        let stored = self.existing(job, directory, estimate)?;
         if let Some(stored) = &stored {
             let gone = listing.files.is_empty() && !stored.files.is_empty();
             if gone || self.is_untouched(stored, &listing) {
@@ -300,9 +240,18 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads what the store holds of the model; a damaged newest version counts as none.
-    fn existing(&self, job: &Job, estimate: &mut ModelEstimate) -> Result<Option<Manifest>> {
-        match self.stored(&job.model) {
+    /// Reads what the store holds of the model, or of its revision; a damaged version counts as none.
+    fn existing(
+        &self,
+        job: &Job,
+        directory: &ModelDir,
+        estimate: &mut ModelEstimate,
+    ) -> Result<Option<Manifest>> {
+        let found = match directory.commit().filter(|_| self.options.all_revisions) {
+            None => self.stored(&job.model),
+            Some(commit) => self.version_of(&job.model, commit),
+        };
+        match found {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 let warning = format!("{error}; it would be stored as a new version");
                 estimate.warnings.push(warning);
@@ -311,6 +260,23 @@ impl Run<'_> {
             }
             other => other,
         }
+    }
+
+    /// The newest version that is of a revision.
+    fn version_of(&self, model: &ModelId, commit: &str) -> Result<Option<Manifest>> {
+        let Some(store) = &self.known.store else {
+            return Ok(None);
+        };
+        for version in store.versions(model)?.into_iter().rev() {
+            let manifest = store.manifest(model, version)?;
+            if manifest
+                .as_ref()
+                .is_some_and(|one| one.commit.as_deref() == Some(commit))
+            {
+                return Ok(manifest);
+            }
+        }
+        Ok(None)
     }
 
     fn is_untouched(&self, stored: &Manifest, listing: &Listing) -> bool {
@@ -354,63 +320,6 @@ impl Run<'_> {
         manifest.bases.clone_from(&estimate.bases);
         estimate.stored_bytes = object_bytes + document_bytes(manifest);
         Ok(new)
-    }
-
-    /// The models that people say this one is made from, as far as they are known.
-    fn hints(
-        &self,
-        job: &Job,
-        listing: &Listing,
-    ) -> Vec<(ModelId, crate::pairing::BaseTensors, Why)> {
-        let own = card::of_listing(listing).into_iter();
-        let own = own.filter(|id| *id != job.model && Some(id) != job.base.as_ref());
-        let models = job.base.iter().cloned().chain(own);
-        let tensors = |id: ModelId| Some((id.clone(), self.known.tensors(&id)?, Why::Hint));
-        models.filter_map(tensors).collect()
-    }
-
-    /// Says whose tensors would be the bases.
-    fn attribute(&self, manifest: &Manifest, hints: &[ModelId], estimate: &mut ModelEstimate) {
-        let find = |id: &ModelId| self.known.tensors(id);
-        let tensors: HashMap<Hash, &Tensor> = manifest
-            .files
-            .iter()
-            .flat_map(|file| &file.segments)
-            .filter_map(|segment| Some((segment.object, segment.tensor.as_ref()?)))
-            .collect();
-        let based = |one: &TensorEstimate| {
-            Some(Based {
-                tensor: tensors.get(&one.object)?,
-                bytes: one.bytes,
-                base: one.base_object?,
-            })
-        };
-        let based: Vec<_> = estimate.tensors.iter().filter_map(based).collect();
-        let owners = &self.known.owners;
-        estimate.bases = shares(&find, owners, hints, &estimate.model, &based);
-        let mut held = holders(&find, owners, hints, &estimate.model, &based).into_iter();
-        let with_base = |one: &&mut TensorEstimate| one.base_object.is_some();
-        for one in estimate.tensors.iter_mut().filter(with_base) {
-            let holder = held.next();
-            one.base = holder.and_then(|(model, _)| model.cloned());
-            one.why = holder.map(|(_, why)| why);
-        }
-    }
-}
-
-fn blank(model: &ModelId) -> ModelEstimate {
-    ModelEstimate {
-        model: model.clone(),
-        status: Status::Failed,
-        bases: Vec::new(),
-        files: 0,
-        bytes: 0,
-        stored_bytes: 0,
-        savings: Savings::default(),
-        tensors: Vec::new(),
-        warnings: Vec::new(),
-        error: None,
-        damage: false,
     }
 }
 

@@ -21,6 +21,9 @@ pub struct EstimateArgs {
     /// Worker threads, in place of the config's
     #[arg(long, value_parser = args::threads)]
     threads: Option<usize>,
+    /// Count every snapshot of a model in a Hugging Face cache, as with the same option when storing
+    #[arg(long)]
+    all_revisions: bool,
     /// Print the estimate as JSON, tensor by tensor
     #[arg(long)]
     json: bool,
@@ -37,6 +40,7 @@ pub fn run(args: EstimateArgs) -> anyhow::Result<Outcome> {
         threads: args.threads.unwrap_or(config.threads),
         encode: config.encode_options(),
         optional: unlisted.map(|planned| planned.id.clone()).collect(),
+        all_revisions: args.all_revisions,
     };
     let jobs: Vec<_> = planned
         .into_iter()
@@ -51,7 +55,9 @@ pub fn run(args: EstimateArgs) -> anyhow::Result<Outcome> {
     let warnings = [list.warnings, map.warnings().to_vec()].concat();
     report.warnings.splice(0..0, warnings);
     tell_problems(&report);
-    super::print(&super::render(&report, args.json, summary)?)?;
+    super::print(&super::render(&report, args.json, |report| {
+        summary(report, args.all_revisions)
+    })?)?;
     Ok(outcome(&report))
 }
 
@@ -78,7 +84,7 @@ fn tell_problems(report: &EstimateReport) {
     }
 }
 
-fn summary(report: &EstimateReport) -> String {
+fn summary(report: &EstimateReport, all_revisions: bool) -> String {
     let header = [
         "model",
         "status",
@@ -88,7 +94,11 @@ fn summary(report: &EstimateReport) -> String {
         "ratio",
         "base",
     ];
-    let rows: Vec<_> = report.models.iter().map(row).collect();
+    let rows: Vec<_> = report
+        .models
+        .iter()
+        .map(|model| row(model, all_revisions))
+        .collect();
     let about = if report.is_upper_bound {
         // Of what low-rank prediction gains nothing is known.
         "at most about"
@@ -106,14 +116,19 @@ fn summary(report: &EstimateReport) -> String {
     )
 }
 
-fn row(model: &ModelEstimate) -> Vec<String> {
+fn row(model: &ModelEstimate, all_revisions: bool) -> Vec<String> {
     let status = match model.status {
         Status::New => "new",
         Status::AlreadyStored => "already stored",
         Status::Failed => "FAILED",
     };
+    let commit = model.commit.as_deref().filter(|_| all_revisions);
+    let commit = commit.and_then(|commit| commit.get(..8));
     let mut row = vec![
-        model.model.to_string(),
+        commit.map_or_else(
+            || model.model.to_string(),
+            |commit| format!("{} {commit}", model.model),
+        ),
         status.to_owned(),
         bytes(model.bytes),
     ];
