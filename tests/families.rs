@@ -208,6 +208,36 @@ fn added_rows_cost_what_they_are() {
     }
 }
 
+#[test]
+fn rows_in_the_middle_cost_what_they_are() {
+    let aligned = aligned();
+    let row = usize::try_from(2 * ROW).unwrap();
+    // Rows of the first tensor: how many are kept, then inserted, then dropped, and so on.
+    for changes in [
+        &[(500, 7, 0)][..],
+        &[(301, 1, 0), (400, 40, 0)],
+        &[(600, 0, 5)],
+    ] {
+        let mut tensors = layers(7, &ALL, "h");
+        let (_, _, shape, data) = &mut tensors[0];
+        let (mut rows, mut rest, mut new) = (Vec::new(), &data[..], 0);
+        for (kept, inserted, dropped) in changes {
+            let (mine, later) = rest.split_at(kept * row);
+            rows.extend_from_slice(mine);
+            rows.extend(noise(5, inserted * row));
+            new += (inserted * row) as u64;
+            rest = &later[dropped * row..];
+        }
+        rows.extend_from_slice(rest);
+        *data = rows;
+        shape[0] = (data.len() / row) as u64;
+        let (_, report, added) = second(&tensors);
+        let limit = aligned + aligned / 100 + new + 300;
+        assert!(added <= limit, "{changes:?}: {added} of {limit}");
+        assert_eq!(report["bases"][0]["tensors"], 4, "{report}");
+    }
+}
+
 /// `base`, BF16 in rows of `row`, with a product of rank 2 added and rounded, as merging an adapter does.
 fn merged(base: &[u8], row: usize, seed: u64) -> Vec<u8> {
     let rows = base.len() / 2 / row;
@@ -287,6 +317,50 @@ fn other_float_types_are_known() {
         let raw: usize = cast.iter().map(|tensor| tensor.3.len()).sum();
         let (_, _, added) = second(&cast);
         assert!(added * 100 < 2 * raw as u64, "{name}: {added} of {raw}");
+    }
+}
+
+/// Bytes of FP8 from BF16 that was divided by a scale a block first, which is in no tensor that is told of here.
+fn scaled(base: &[u8], block: usize) -> Vec<u8> {
+    let mut floats = vec![0; 2 * base.len()];
+    convert(DType::Bf16, base, DType::F32, &mut floats);
+    let (floats, _) = floats.as_chunks::<4>();
+    let floats: Vec<f32> = floats
+        .iter()
+        .map(|word| f32::from_le_bytes(*word))
+        .collect();
+    let divide = |block: &[f32]| {
+        let most = block.iter().fold(0f32, |most, one| most.max(one.abs()));
+        let scale = most / 448.0;
+        block.iter().map(|one| one / scale).collect::<Vec<_>>()
+    };
+    let divided: Vec<u8> = floats
+        .chunks(block)
+        .flat_map(divide)
+        .flat_map(f32::to_le_bytes)
+        .collect();
+    let mut out = vec![0; floats.len()];
+    convert(DType::F32, &divided, DType::F8E4M3, &mut out);
+    out
+}
+
+#[test]
+fn scaled_copies_in_8_bits_gain_from_their_origin() {
+    let base = layers(0, &ALL, "h");
+    for block in [COUNT, usize::try_from(ROW).unwrap()] {
+        let copy: Vec<_> = base
+            .iter()
+            .map(|(name, _, shape, data)| {
+                (name.clone(), "F8_E4M3", shape.clone(), scaled(data, block))
+            })
+            .collect();
+        let (_, report, added) = second(&copy);
+        assert_eq!(report["bases"][0]["tensors"], 4, "{report}");
+        let alone = unhinted(&["b/second"]);
+        write(&alone, "b/second", &copy);
+        store(&alone);
+        let alone = object_bytes(&alone);
+        assert!(added * 10 < alone * 7, "{block}: {added} of {alone}");
     }
 }
 

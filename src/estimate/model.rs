@@ -327,7 +327,7 @@ impl Run<'_> {
         let parts = catalog.parts(&sampled.sketch, candidate);
         let covered = parts.iter().map(|part| part.count).sum();
         let bytes = match candidate.align {
-            Align::Same => sampled.against(&sampled.sketch, &entry.sketch, covered),
+            Align::Same | Align::Broken => sampled.against(&sampled.sketch, &entry.sketch, covered),
             Align::Shifted(by) => {
                 let moved = subject.shifted(&entry.sketch, by)?;
                 sampled.against(&moved, &entry.sketch, covered)

@@ -5,12 +5,15 @@
 
 use std::collections::HashMap;
 
+use super::breaks;
 use super::buckets::Buckets;
 use super::{MAX_PLANNED_DEPTH, Why};
 use crate::error::Result;
 use crate::hash::Hash;
 use crate::object_writer::Base;
-use crate::sketch::{self, Sketch, delta_bits, mix, shift, solo_bits};
+use crate::sketch::{
+    self, Sketch, delta_bits, is_mostly_near, may_be_scaled, mix, shift, solo_bits, stretches,
+};
 use crate::store::Store;
 use crate::store::index::Index;
 use crate::store::object::BaseRef;
@@ -74,6 +77,9 @@ pub enum Align {
     Same,
     /// The rows of the new one stand so many after the base's.
     Shifted(i64),
+    /// Rows were inserted or taken out in the middle: stretches of rows stand as many rows after the base's as their
+    /// marks say.
+    Broken,
 }
 
 /// A stored tensor that a new one may be a difference to.
@@ -226,6 +232,7 @@ impl Catalog {
         let by = match candidate.align {
             Align::Same => 0,
             Align::Shifted(rows) => rows,
+            Align::Broken => return breaks::marked(target, base),
         };
         let ahead = u64::try_from(by).unwrap_or(0);
         let behind = u64::try_from(-by).unwrap_or(0);
@@ -263,9 +270,16 @@ fn candidate(target: &Sketch, solo: u32, entry: &Entry, why: Why) -> Option<Cand
     }
     let bits = delta_bits(target, base);
     let related = |bits: &u32| *bits < solo / 8 * RELATED_EIGHTHS;
+    let is_equal = bits == Some(0);
     let (align, bits) = match bits.filter(related) {
+        Some(bits) if !is_equal && !stretches(target, base).is_empty() => {
+            (Align::Broken, bits.min(solo / 2))
+        }
+        None if !stretches(target, base).is_empty() => (Align::Broken, solo / 2),
         Some(bits) => (Align::Same, bits),
-        // What a shifted tensor costs, only encoding tells.
+        // What these cost, only encoding tells.
+        None if may_be_scaled(target, base) => (Align::Same, solo / 2),
+        None if is_mostly_near(target, base) => (Align::Same, solo / 4 * 3),
         None => match shift(target, base)? {
             0 => return None,
             rows => (Align::Shifted(rows), solo / 2),

@@ -1,5 +1,6 @@
 //! The decision: which candidate a tensor is encoded against, if any.
 
+use super::breaks::Rows;
 use super::{Align, Candidate, Catalog, MAX_PLANNED_DEPTH, Why};
 use crate::codec::EncodeOptions;
 use crate::error::Result;
@@ -67,13 +68,27 @@ impl Chooser<'_> {
         let Some(chosen) = chosen else {
             return Ok(None);
         };
-        let base = self.catalog.open(self.reader, target, chosen)?;
+        let base = self.open(target, chosen, read)?;
         let usable =
             base.object.file.frame.head.depth < MAX_PLANNED_DEPTH && !base.parts.is_empty();
         Ok(usable.then_some(Chosen {
             base,
             why: chosen.why,
         }))
+    }
+
+    /// Opens a candidate as the base of `target`.
+    fn open(&self, target: &Sketch, candidate: &Candidate, read: &ReadSample<'_>) -> Result<Base> {
+        let mut base = self.catalog.open(self.reader, target, candidate)?;
+        if candidate.align == Align::Broken {
+            base.parts = Rows {
+                reader: self.reader,
+                read,
+                target,
+            }
+            .grow(base.parts)?;
+        }
+        Ok(base)
     }
 
     /// Tells whether the estimate is enough: bits that the sketch does not show are like those that it shows.
@@ -104,7 +119,7 @@ impl Chooser<'_> {
         let mut best = None;
         for candidate in contenders {
             let based = NewObject {
-                base: Some(self.catalog.open(self.reader, target, candidate)?),
+                base: Some(self.open(target, candidate, read)?),
                 digest: object.digest.clone(),
                 preparation: Preparation::default(),
                 ..*object

@@ -3,6 +3,7 @@
 //! [`Candidates`](catalog::Candidate) come from hints ([`names`], [`card`]) and from the [`catalog`] of sketches;
 //! [`choose`] decides between them, by estimate, and by encoding a sample where estimates do not tell.
 
+pub mod breaks;
 pub mod buckets;
 pub mod card;
 pub mod catalog;

@@ -9,7 +9,10 @@ mod estimate;
 mod places;
 mod sample;
 
-pub use estimate::{SCALE, delta_bits, delta_bits_at, shift, solo_bits};
+pub use estimate::{
+    SCALE, Stretch, delta_bits, delta_bits_at, is_mostly_near, may_be_scaled, shift, solo_bits,
+    stretches,
+};
 pub use places::Places;
 pub use sample::{MARK_COLUMNS, Part, Sampler};
 

@@ -115,6 +115,53 @@ fn float_types_meet() {
     }
 }
 
+/// BF16 words divided by a scale for each block of so many elements, as FP8: the block's greatest becomes 448.
+fn scaled(words: &[u16], block: usize) -> Vec<u8> {
+    let wide = |word: &u16| f32::from_bits(u32::from(*word) << 16);
+    let quantise = |block: &[u16]| {
+        let most = block
+            .iter()
+            .map(wide)
+            .fold(0f32, |most, one| most.max(one.abs()));
+        let floats: Vec<_> = block
+            .iter()
+            .flat_map(|word| (wide(word) * (448.0 / most)).to_le_bytes())
+            .collect();
+        let mut out = vec![0; block.len()];
+        crate::float::convert(DType::F32, &floats, DType::F8E4M3, &mut out);
+        out
+    };
+    words.chunks(block).flat_map(quantise).collect()
+}
+
+#[test]
+fn scaled_copies_are_told_by_their_signs() {
+    let words = weights(0, COUNT, 0.0);
+    let base = sketch(&words, ROW);
+    for block in [COUNT, 100, 128] {
+        let copy = take(DType::F8E4M3, ROW, &scaled(&words, block), 1 << 20);
+        assert!(may_be_scaled(&copy, &base), "{block}");
+        assert!(!may_be_scaled(&base, &copy));
+        let other = sketch(&weights(9, COUNT, 20.0), ROW);
+        assert!(!may_be_scaled(&copy, &other), "{block}");
+        let longer = sketch(&weights(0, COUNT + 100, 0.0), ROW);
+        assert!(!may_be_scaled(&copy, &longer), "{block}");
+    }
+}
+
+#[test]
+fn a_tensor_of_which_some_rows_are_new_is_mostly_near() {
+    let base = sketch(&weights(0, COUNT, 0.0), ROW);
+    let (tuned, other) = (weights(7, COUNT, 0.01), weights(9, COUNT, 20.0));
+    let mix = |new: usize| {
+        let rows = tuned.chunks(100).zip(other.chunks(100)).enumerate();
+        let rows = rows.map(|(at, (old, other))| if at % 10 < new { other } else { old });
+        sketch(&rows.collect::<Vec<_>>().concat(), ROW)
+    };
+    assert!(is_mostly_near(&mix(0), &base) && is_mostly_near(&mix(2), &base));
+    assert!(!is_mostly_near(&mix(10), &base) && !is_mostly_near(&base, &mix(10)));
+}
+
 #[test]
 fn moved_rows_are_found() {
     let words = weights(0, COUNT, 0.0);
