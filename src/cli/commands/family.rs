@@ -5,7 +5,7 @@ use clap::Args;
 use crate::cli::Outcome;
 use crate::cli::place::PlaceArgs;
 use crate::cli::terminal::{bytes, percent};
-use crate::family::{self, Member};
+use crate::family::{self, Member, Share};
 use crate::store::Store;
 
 /// `zipllm family CONFIG`.
@@ -39,16 +39,22 @@ pub fn run(args: FamilyArgs) -> anyhow::Result<Outcome> {
     })
 }
 
+/// What a model takes, and as what: `31.2 MB stored in 4.3 MB: 99 % as differences to a/base (by content)`.
 fn describe(member: &Member) -> String {
-    let shares = member.bases.iter().map(|share| {
-        let part = percent(share.bytes, member.bytes);
-        format!("{part} against {}", share.model)
-    });
-    let shares: Vec<_> = shares.collect();
+    let part = |share: &Share| percent(share.bytes, member.bytes);
+    let base = |share: &Share| {
+        let why = share.why.map(|why| format!(" (by {})", super::why(why)));
+        let why = why.unwrap_or_default();
+        format!("{} as differences to {}{why}", part(share), share.model)
+    };
+    let equal = |share: &Share| format!("{} equal to tensors of {}", part(share), share.model);
+    let bases = member.bases.iter().map(base);
+    let shares: Vec<_> = bases.chain(member.equal.iter().map(equal)).collect();
     let shares = if shares.is_empty() {
-        "alone".to_owned()
+        "on its own".to_owned()
     } else {
         shares.join(", ")
     };
-    format!("{} ({shares})", bytes(member.bytes))
+    let (all, stored) = (bytes(member.bytes), bytes(member.stored_bytes));
+    format!("{all} stored in {stored}: {shares}")
 }
