@@ -26,8 +26,9 @@ use serde_json::{Value, json};
 use zipllm::dtype::DType;
 use zipllm::float::convert;
 
+use support::measure::{self, Run};
+use support::programs;
 use support::random::Random;
-use support::{measure, programs};
 
 /// Rows that are added to the vocabulary.
 const ADDED_ROWS: usize = 7;
@@ -51,8 +52,8 @@ struct Arguments {
     /// The JSON file to write.
     #[arg(long, default_value = "families.json")]
     out: PathBuf,
-    /// How often to measure what takes time.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    /// How often to measure what takes time, each way in turn.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
     /// Threads for zipllm; 0 for all the machine has.
     #[arg(long, default_value_t = 0)]
@@ -80,6 +81,32 @@ struct Bench {
 struct Stored {
     directory: PathBuf,
     report: Value,
+    run: Run,
+}
+
+/// What two ways took that were run in turn, so that what else the machine does hits both alike.
+#[derive(Default)]
+struct Paired(Vec<(Run, Run)>);
+
+impl Paired {
+    /// The median, over all turns, of what the second way takes over what the first does.
+    fn ratio(&self, figure: fn(&Run) -> f64) -> f64 {
+        let ratios = self.0.iter().map(|(one, two)| figure(two) / figure(one));
+        median(ratios.collect())
+    }
+
+    /// All figures, and the ratios of both kinds of time.
+    fn json(&self) -> Value {
+        let list = |figure: &dyn Fn(&(Run, Run)) -> f64| -> Vec<f64> {
+            self.0.iter().map(figure).collect()
+        };
+        json!({
+            "cpu_seconds": [list(&|pair| pair.0.cpu_seconds), list(&|pair| pair.1.cpu_seconds)],
+            "wall_seconds": [list(&|pair| pair.0.wall_seconds), list(&|pair| pair.1.wall_seconds)],
+            "median_cpu_ratio": self.ratio(|run| run.cpu_seconds),
+            "median_wall_ratio": self.ratio(|run| run.wall_seconds),
+        })
+    }
 }
 
 impl Stored {
@@ -105,10 +132,6 @@ impl Stored {
         let kinds = ["delta", "solo", "plain"].iter();
         let coded = kinds.filter_map(|kind| savings[*kind]["stored_bytes"].as_u64());
         coded.sum()
-    }
-
-    fn seconds(&self, model: &str) -> f64 {
-        self.of(model)["seconds"].as_f64().unwrap_or(0.0)
     }
 }
 
@@ -203,17 +226,21 @@ impl Bench {
             "models_to_process": "list.txt", "base_ft_path": "map.json", "threads": self.arguments.threads,
         });
         fs::write(directory.join("config.json"), config.to_string())?;
-        let report = self.run(&directory, None)?;
-        Ok(Stored { directory, report })
+        let (report, run) = self.run(&directory, None)?;
+        Ok(Stored {
+            directory,
+            report,
+            run,
+        })
     }
 
     /// Runs `zipllm` on the config in a directory.
-    fn run(&self, directory: &Path, verb: Option<&str>) -> Result<Value> {
+    fn run(&self, directory: &Path, verb: Option<&str>) -> Result<(Value, Run)> {
         let log = directory.join("log");
         let mut command = Command::new(&self.zipllm);
         command.args(verb).arg(directory.join("config.json"));
-        measure::run(command.arg("--json"), &log)?;
-        Ok(serde_json::from_slice(&fs::read(&log)?)?)
+        let run = measure::run(command.arg("--json"), &log)?;
+        Ok((serde_json::from_slice(&fs::read(&log)?)?, run))
     }
 
     /// Stores, and deletes the store.
@@ -235,7 +262,7 @@ impl Bench {
             let (before, after) = self.names.split_at(turn);
             let order: Vec<_> = after.iter().chain(before).map(String::as_str).collect();
             let stored = self.store("order", &order, &json!({}))?;
-            let optimized = self.run(&stored.directory, Some("optimize"))?;
+            let (optimized, _) = self.run(&stored.directory, Some("optimize"))?;
             fs::remove_dir_all(&stored.directory)?;
             let after = optimized["bytes_after"].as_u64().unwrap_or(0);
             println!(
@@ -314,16 +341,32 @@ impl Bench {
                 }
             };
             let cast: Vec<_> = base.iter().map(cast).collect();
-            let raw: usize = cast.iter().map(|tensor| tensor.data.len()).sum();
-            let bytes = self.variant("variant_cast", &cast)?;
-            let share = 100.0 * bytes as f64 / raw as f64;
-            println!("{:<40} {share:>8.3} % of its bytes", format!("{name} copy"));
-            figures.insert(
-                name,
-                json!({"raw_bytes": raw, "bytes": bytes, "percent_of_its_bytes": share}),
-            );
+            self.note_cast(&mut figures, name, &cast)?;
+        }
+        for (name, block) in [
+            ("F8_E4M3, a scale a tensor", usize::MAX),
+            ("F8_E4M3, a scale for 128 elements", 128),
+        ] {
+            let cast: Vec<_> = base.iter().map(|tensor| scaled(tensor, block)).collect();
+            self.note_cast(&mut figures, name, &cast)?;
         }
         Ok(json!(figures))
+    }
+
+    /// Stores a cast after the base, and alone.
+    fn note_cast(
+        &self,
+        figures: &mut BTreeMap<String, Value>,
+        name: &str,
+        cast: &[Weights],
+    ) -> Result<()> {
+        let raw: usize = cast.iter().map(|tensor| tensor.data.len()).sum();
+        let bytes = self.variant("variant_cast", cast)?;
+        let share = 100.0 * bytes as f64 / raw as f64;
+        println!("{:<40} {share:>8.3} % of its bytes", format!("{name} copy"));
+        let figure = json!({"raw_bytes": raw, "bytes": bytes, "percent_of_its_bytes": share});
+        figures.insert(name.to_owned(), figure);
+        Ok(())
     }
 
     /// A model of the same shapes that is not related, alone and after the base.
@@ -336,56 +379,55 @@ impl Bench {
         fs::create_dir(&directory)?;
         write(&directory.join("model.safetensors"), &tensors)?;
         let model = id("variant_stranger");
-        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        let mut times = Paired::default();
         let mut bytes = (0, 0);
         for _ in 0..self.arguments.repeat {
-            let stored = self.try_store(&["variant_stranger"], &json!({}))?;
-            alone.push(stored.seconds(&model));
-            bytes.0 = stored.objects_of(&model);
-            let stored = self.try_store(&[&self.arguments.base, "variant_stranger"], &json!({}))?;
-            beside.push(stored.seconds(&model));
-            bytes.1 = stored.objects_of(&model);
+            let alone = self.try_store(&["variant_stranger"], &json!({}))?;
+            bytes.0 = alone.objects_of(&model);
+            self.store("try", &[&self.arguments.base], &json!({}))?;
+            let beside = self.try_store(&["variant_stranger"], &json!({}))?;
+            bytes.1 = beside.objects_of(&model);
             ensure!(
-                stored.of(&model)["bases"].is_null(),
+                beside.of(&model)["bases"].is_null(),
                 "the stranger was paired"
             );
+            times.0.push((alone.run, beside.run));
         }
         fs::remove_dir_all(&directory)?;
-        let (alone, beside) = (median(alone), median(beside));
         println!(
-            "{:<40} {:>+8.2} % bytes, {:>+8.1} % time",
+            "{:<40} {:>+8.2} % bytes, {:>+8.1} % processor time",
             "unrelated, beside the base",
             over(bytes.1, bytes.0),
-            100.0 * (beside / alone - 1.0)
+            100.0 * (times.ratio(|run| run.cpu_seconds) - 1.0)
         );
         Ok(json!({
             "payload_bytes_alone": bytes.0, "payload_bytes_beside_base": bytes.1,
-            "seconds_alone": alone, "seconds_beside_base": beside,
+            "alone_and_beside_base": times.json(),
         }))
     }
 
-    /// Seconds for the whole family with the right map, and without hints.
+    /// Time for the whole family with the right map, and without hints, in turn.
     fn speed(&self) -> Result<Value> {
         let names: Vec<_> = self.names.iter().map(String::as_str).collect();
-        let (mut told, mut found) = (Vec::new(), Vec::new());
+        let mut times = Paired::default();
         let mut bytes = 0;
         for _ in 0..self.arguments.repeat {
-            for (map, seconds) in [(self.right_map(), &mut told), (json!({}), &mut found)] {
-                let stored = self.try_store(&names, &map)?;
-                seconds.extend(stored.report["seconds"].as_f64());
-                bytes = stored.report["bytes"].as_u64().unwrap_or(0);
-            }
+            let told = self.try_store(&names, &self.right_map())?;
+            let found = self.try_store(&names, &json!({}))?;
+            bytes = found.report["bytes"].as_u64().unwrap_or(0);
+            times.0.push((told.run, found.run));
         }
-        let rate = |seconds: f64| bytes as f64 / 1e9 / seconds;
-        let (told, found) = (rate(median(told)), rate(median(found)));
-        println!(
-            "{:<40} {told:.3} GB/s with the map, {found:.3} GB/s without",
-            "storing"
+        let percent = |figure: fn(&Run) -> f64| 100.0 / times.ratio(figure);
+        let (cpu, wall) = (
+            percent(|run| run.cpu_seconds),
+            percent(|run| run.wall_seconds),
         );
-        Ok(
-            json!({"bytes": bytes, "gb_per_second_with_map": told, "gb_per_second_without": found,
-            "percent_of_mapped": 100.0 * found / told}),
-        )
+        println!(
+            "{:<40} {cpu:.1} % of the speed with the map by processor time, {wall:.1} % by the clock",
+            "storing without the map"
+        );
+        Ok(json!({"bytes": bytes, "with_map_and_without": times.json(),
+            "percent_of_mapped_cpu": cpu, "percent_of_mapped_wall": wall}))
     }
 
     fn all(&self) -> Result<Value> {
@@ -447,6 +489,28 @@ fn add_rows(tensors: &mut [Weights]) -> Option<u64> {
     tensor.data.extend(&rows.data);
     *tensor.shape.first_mut()? += ADDED_ROWS;
     Some(rows.data.len() as u64)
+}
+
+/// A tensor as FP8, divided by a scale for each `block` elements first, so that the greatest becomes 448.
+fn scaled(tensor: &Weights, block: usize) -> Weights {
+    let mut floats = vec![0; 2 * tensor.data.len()];
+    convert(DType::Bf16, &tensor.data, DType::F32, &mut floats);
+    let (words, _) = floats.as_chunks::<4>();
+    let floats: Vec<f32> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+    let divide = |block: &[f32]| {
+        let most = block.iter().fold(0f32, |most, one| most.max(one.abs()));
+        let scale = if most > 0.0 { most / 448.0 } else { 1.0 };
+        block.iter().map(|one| one / scale).collect::<Vec<_>>()
+    };
+    let divided = floats.chunks(block).flat_map(divide);
+    let divided: Vec<u8> = divided.flat_map(f32::to_le_bytes).collect();
+    let mut data = vec![0; floats.len()];
+    convert(DType::F32, &divided, DType::F8E4M3, &mut data);
+    Weights {
+        dtype: DType::F8E4M3,
+        data,
+        ..tensor.clone()
+    }
 }
 
 /// Puts a tensor's elements in another order (Fisher and Yates).
