@@ -3,17 +3,22 @@
 //! Numbers lie in *tiles* of 64 columns, row after row, so that what belongs to a tile stays in the first cache. What
 //! rows and columns lack to whole tiles is filled with numbers of no weight.
 
-use super::super::kernel::{Bf16, F16, F32, Word};
+use std::marker::PhantomData;
+
+use super::super::kernel::{Bf16, F16, F32};
+use super::columns::ColumnFactors;
 use super::dense::Matrix;
 use super::floats::{Floats, padded};
-use super::lanes::{LANES, Lanes, Task, run};
-use super::multiply::{Left, Product, ROWS, Right, Size, add_product};
+use super::lanes::run;
+use super::multiply::{Left, Product, ROWS, Right, Size};
+use super::passes::{Expand, Fill, Gather, Gradient, OfWords, Shift};
+use super::sums::Sums;
 use super::units::Units;
 use crate::dtype::DType;
 use crate::rans::Isa;
 
 /// Columns of a tile.
-const TILE: usize = 64;
+pub(super) const TILE: usize = 64;
 
 /// Differences of some rows, and how much each of them says.
 pub(super) struct Band {
@@ -21,19 +26,19 @@ pub(super) struct Band {
     /// Buffers for the words.
     pub(super) bytes: [Vec<u8>; 2],
     /// Rows, a multiple of [`ROWS`].
-    rows: usize,
+    pub(super) rows: usize,
     /// Columns, a multiple of [`LANES`].
-    columns: usize,
+    pub(super) columns: usize,
     /// Rows and columns that are not padding.
     filled: [usize; 2],
     /// Target less base, in units of [`Units::one`].
-    differences: Floats,
+    pub(super) differences: Floats,
     /// The inverse of the variance of each difference.
-    weights: Floats,
+    pub(super) weights: Floats,
     /// What some row factors make of the column factors.
-    moves: Floats,
+    pub(super) moves: Floats,
     /// Weights times differences, of a tile.
-    weighted: Floats,
+    pub(super) weighted: Floats,
 }
 
 /// What differences are taken for.
@@ -43,82 +48,6 @@ pub(super) struct Scale {
     pub(super) units: Units,
     /// The variance of the residuals beside the rounding, in squared units.
     pub(super) variance: f32,
-}
-
-/// Column factors as the loops want them, with zeros up to whole registers.
-pub(super) struct ColumnFactors {
-    /// Components, padded.
-    rank: usize,
-    /// The components of each column.
-    lines: Floats,
-    /// For every sixteen columns, each component's.
-    blocks: Floats,
-}
-
-impl ColumnFactors {
-    pub(super) fn new(columns: &Matrix) -> Self {
-        let (rank, count) = (padded(columns.columns), padded(columns.rows));
-        let (mut lines, mut blocks) = (Floats::new(count * rank), Floats::new(count * rank));
-        for column in 0..columns.rows {
-            let values = columns.row(column);
-            lines[column * rank..][..values.len()].copy_from_slice(values);
-            let block = &mut blocks[column / LANES * LANES * rank..][..LANES * rank];
-            for (k, &value) in values.iter().enumerate() {
-                block[k * LANES + column % LANES] = value;
-            }
-        }
-        Self {
-            rank,
-            lines,
-            blocks,
-        }
-    }
-}
-
-/// What bands add to a sweep.
-pub(super) struct Sums {
-    /// Components, padded.
-    rank: usize,
-    /// The gradient of each column's factors.
-    gradient: Floats,
-    /// The sum of weights of each column.
-    pub(super) columns: Floats,
-    /// The weighted squares of all residuals.
-    pub(super) squares: f64,
-}
-
-impl Sums {
-    /// Nothing yet, for so many components and columns.
-    pub(super) fn new(rank: usize, columns: usize) -> Self {
-        let (rank, columns) = (padded(rank), padded(columns));
-        Self {
-            rank,
-            gradient: Floats::new(rank * columns),
-            columns: Floats::new(columns),
-            squares: 0.0,
-        }
-    }
-
-    /// Adds those of other bands.
-    pub(super) fn add(&mut self, other: &Self) {
-        for (sum, more) in self.gradient.iter_mut().zip(other.gradient.iter()) {
-            *sum += more;
-        }
-        for (sum, more) in self.columns.iter_mut().zip(other.columns.iter()) {
-            *sum += more;
-        }
-        self.squares += other.squares;
-    }
-
-    /// The gradient of some columns' first components.
-    pub(super) fn gradient(&self, columns: usize, rank: usize) -> Matrix {
-        let mut out = Matrix::new(columns, rank);
-        for column in 0..columns {
-            let line = &self.gradient[column * self.rank..][..rank];
-            out.row_mut(column).copy_from_slice(line);
-        }
-        out
-    }
 }
 
 impl Band {
@@ -139,7 +68,7 @@ impl Band {
     }
 
     /// The first float of a tile, and its columns.
-    fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+    pub(super) fn tiles(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let (rows, columns) = (self.rows, self.columns);
         (0..columns)
             .step_by(TILE)
@@ -169,9 +98,9 @@ impl Band {
             band: self,
         };
         match scale.dtype {
-            DType::F32 => run(isa, OfWords::<F32>(fill, std::marker::PhantomData)),
-            DType::F16 => run(isa, OfWords::<F16>(fill, std::marker::PhantomData)),
-            _ => run(isa, OfWords::<Bf16>(fill, std::marker::PhantomData)),
+            DType::F32 => run(isa, OfWords::<F32>(fill, PhantomData)),
+            DType::F16 => run(isa, OfWords::<F16>(fill, PhantomData)),
+            _ => run(isa, OfWords::<Bf16>(fill, PhantomData)),
         }
     }
 
@@ -330,268 +259,4 @@ fn columns_of(rows: &[f32], width: usize, sign: f32) -> Floats {
         }
     }
     out
-}
-
-/// The sixteen floats from a place on.
-#[inline(always)]
-fn line(floats: &[f32], at: usize) -> &[f32; LANES] {
-    floats[at..].first_chunk().unwrap_or(&[0.0; LANES])
-}
-
-#[inline(always)]
-fn put<V: Lanes>(floats: &mut [f32], at: usize, value: V) {
-    if let Some(line) = floats[at..].first_chunk_mut() {
-        value.store(line);
-    }
-}
-
-/// The sums of sixteen lanes each, in a fixed order.
-fn across(lanes: &[f32]) -> Vec<f32> {
-    let (lines, _) = lanes.as_chunks::<LANES>();
-    lines.iter().map(|line| line.iter().sum()).collect()
-}
-
-/// What [`Band::fill`] does.
-struct Fill<'a> {
-    scale: Scale,
-    rows: usize,
-    columns: usize,
-    target: &'a [u8],
-    base: &'a [u8],
-    band: &'a mut Band,
-}
-
-struct OfWords<'a, W>(Fill<'a>, std::marker::PhantomData<W>);
-
-impl<W: Word> Task for OfWords<'_, W> {
-    type Out = ();
-    #[inline(always)]
-    fn run<V: Lanes>(self) {
-        let Fill {
-            scale,
-            rows,
-            columns,
-            target,
-            base,
-            band,
-        } = self.0;
-        let (unit, limit) = (1.0 / scale.units.one, scale.units.limit);
-        for row in 0..rows {
-            let mut column = 0;
-            while column < columns {
-                let width = TILE.min(columns - column);
-                let words = (row * columns + column) * W::BYTES..;
-                let words = W::words(&target[words.clone()]).zip(W::words(&base[words]));
-                let at = column * band.rows + row * TILE;
-                let differences = &mut band.differences[at..at + width];
-                let weights = &mut band.weights[at..at + width];
-                for ((difference, weight), (target, base)) in
-                    differences.iter_mut().zip(weights).zip(words)
-                {
-                    let place = W::last_place(target) * unit;
-                    let step = (W::widen(target) - W::widen(base)) * unit;
-                    let is_known = step.abs() <= limit;
-                    *difference = if is_known { step } else { 0.0 };
-                    let noise = if is_known {
-                        place * place * (1.0 / 12.0)
-                    } else {
-                        1e30
-                    };
-                    *weight = 1.0 / (noise + scale.variance);
-                }
-                column += TILE;
-            }
-        }
-    }
-}
-
-/// The product of rows and column factors: added to the differences, or put into the moves, whose weighted squares it
-/// gives then.
-struct Expand<'a> {
-    band: &'a mut Band,
-    /// Component by component.
-    rows: &'a Floats,
-    columns: &'a ColumnFactors,
-    is_move: bool,
-}
-
-impl Task for Expand<'_> {
-    type Out = Vec<f32>;
-    #[inline(always)]
-    fn run<V: Lanes>(self) -> Vec<f32> {
-        let band = self.band;
-        let rank = self.columns.rank;
-        let mut squares = vec![0.0f32; band.rows * LANES];
-        let left = Left {
-            data: self.rows,
-            row_step: 1,
-            term_step: band.rows,
-        };
-        let size = Size {
-            rows: band.rows,
-            terms: rank,
-            columns: LANES,
-            is_new: self.is_move,
-        };
-        for (start, width) in band.tiles() {
-            let out = if self.is_move {
-                &mut band.moves[start..start + band.rows * TILE]
-            } else {
-                &mut band.differences[start..start + band.rows * TILE]
-            };
-            for column in (0..width).step_by(LANES) {
-                let block = (start / band.rows + column) * rank;
-                let right = Right {
-                    data: &self.columns.blocks[block..],
-                    term_step: LANES,
-                };
-                add_product::<V>(size, left, right, &mut out[column..], TILE);
-            }
-            if !self.is_move {
-                continue;
-            }
-            for row in 0..band.rows {
-                let mut sum = V::load(line(&squares, row * LANES));
-                for column in (0..width).step_by(LANES) {
-                    let step = V::load(line(out, row * TILE + column));
-                    let weight = V::load(line(&band.weights, start + row * TILE + column));
-                    sum = sum.plus_product(step.times(step), weight);
-                }
-                put(&mut squares, row * LANES, sum);
-            }
-        }
-        across(&squares)
-    }
-}
-
-/// The gradient of the row factors.
-struct Gradient<'a> {
-    band: &'a mut Band,
-    columns: &'a ColumnFactors,
-    out: &'a mut Floats,
-}
-
-impl Task for Gradient<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<V: Lanes>(self) {
-        let band = self.band;
-        let rank = self.columns.rank;
-        for (start, width) in band.tiles() {
-            for row in 0..band.rows {
-                for column in (0..width).step_by(LANES) {
-                    let at = row * TILE + column;
-                    let weight = V::load(line(&band.weights, start + at));
-                    let difference = V::load(line(&band.differences, start + at));
-                    put(&mut band.weighted, at, weight.times(difference));
-                }
-            }
-            let size = Size {
-                rows: band.rows,
-                terms: width,
-                columns: rank,
-                is_new: false,
-            };
-            let left = Left {
-                data: &band.weighted,
-                row_step: TILE,
-                term_step: 1,
-            };
-            let right = Right {
-                data: &self.columns.lines[start / band.rows * rank..],
-                term_step: rank,
-            };
-            add_product::<V>(size, left, right, self.out, rank);
-        }
-    }
-}
-
-/// Takes some lengths of the moves off the differences.
-struct Shift<'a> {
-    band: &'a mut Band,
-    lengths: &'a [f32],
-}
-
-impl Task for Shift<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<V: Lanes>(self) {
-        let band = self.band;
-        for (start, width) in band.tiles() {
-            for row in 0..band.rows {
-                let length = V::splat(-self.lengths[row]);
-                for at in (start + row * TILE..start + row * TILE + width).step_by(LANES) {
-                    let step = V::load(line(&band.moves, at));
-                    let difference = V::load(line(&band.differences, at));
-                    put(
-                        &mut band.differences,
-                        at,
-                        difference.plus_product(length, step),
-                    );
-                }
-            }
-        }
-    }
-}
-
-/// What [`Band::gather`] does; gives the weights of the rows.
-struct Gather<'a> {
-    band: &'a mut Band,
-    rows: &'a Floats,
-    sums: &'a mut Sums,
-}
-
-impl Task for Gather<'_> {
-    type Out = Vec<f32>;
-    #[inline(always)]
-    fn run<V: Lanes>(self) -> Vec<f32> {
-        let (band, sums) = (self.band, self.sums);
-        let rank = sums.rank;
-        let one = V::splat(1.0);
-        let mut row_weights = vec![0.0f32; band.rows * LANES];
-        let mut squares = V::splat(0.0);
-        for (start, width) in band.tiles() {
-            let first = start / band.rows;
-            for column in (0..width).step_by(LANES) {
-                let mut column_weights = V::load(line(&sums.columns, first + column));
-                for row in 0..band.rows {
-                    let at = row * TILE + column;
-                    let weight = V::load(line(&band.weights, start + at));
-                    let difference = V::load(line(&band.differences, start + at));
-                    let weighted = weight.times(difference);
-                    put(&mut band.weighted, at, weighted);
-                    squares = squares.plus_product(weighted, weighted);
-                    column_weights = column_weights.plus_product(one, weight);
-                    let row_weight = V::load(line(&row_weights, row * LANES));
-                    put(
-                        &mut row_weights,
-                        row * LANES,
-                        row_weight.plus_product(one, weight),
-                    );
-                }
-                put(&mut sums.columns, first + column, column_weights);
-            }
-            let size = Size {
-                rows: width,
-                terms: band.rows,
-                columns: rank,
-                is_new: false,
-            };
-            let left = Left {
-                data: &band.weighted,
-                row_step: 1,
-                term_step: TILE,
-            };
-            let right = Right {
-                data: self.rows,
-                term_step: rank,
-            };
-            let out = &mut sums.gradient[first * rank..];
-            add_product::<V>(size, left, right, out, rank);
-        }
-        let mut lanes = [0.0f32; LANES];
-        squares.store(&mut lanes);
-        sums.squares += f64::from(lanes.iter().sum::<f32>());
-        across(&row_weights)
-    }
 }

@@ -1,6 +1,7 @@
 //! A look at a sample, to tell whether the whole is worth the time.
 
-use super::band::{Band, ColumnFactors};
+use super::band::Band;
+use super::columns::ColumnFactors;
 use super::dense::Matrix;
 use super::judge::{BITS_A_FACTOR, Judge};
 use super::quantise::{order, quantise};

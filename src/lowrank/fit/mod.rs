@@ -5,6 +5,7 @@
 //! from one instruction set to another; what is stored are the integers that come out, so that costs at most bytes.
 
 mod band;
+mod columns;
 mod correlation;
 mod dense;
 mod floats;
@@ -13,10 +14,12 @@ mod judge;
 mod lanes;
 mod look;
 mod multiply;
+mod passes;
 mod quantise;
 mod sample;
 mod stages;
 mod start;
+mod sums;
 mod sweep;
 mod units;
 

@@ -1,7 +1,8 @@
 //! Factors to begin with: those of an adapter that a fine-tune may have been merged from.
 
 use super::Bands;
-use super::band::{Band, ColumnFactors};
+use super::band::Band;
+use super::columns::ColumnFactors;
 use super::dense::Matrix;
 use super::judge::{Found, Judge};
 use super::quantise::order;

@@ -8,9 +8,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rayon::prelude::*;
 
 use super::Bands;
-use super::band::{Band, ColumnFactors, Scale, Sums};
+use super::band::{Band, Scale};
+use super::columns::ColumnFactors;
 use super::dense::{Matrix, Small};
 use super::floats::Floats;
+use super::sums::Sums;
 use super::units::Units;
 use crate::dtype::DType;
 use crate::rans::Isa;

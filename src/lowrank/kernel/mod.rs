@@ -4,6 +4,8 @@
 //! with a power of two and sum are rounded once each; nothing is fused.
 
 mod finish;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -51,7 +53,13 @@ fn sums(isa: Isa, pairs: &Pairs, row: &[u32], first: usize, out: &mut [i32]) {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+/// NEON is part of aarch64: there is nothing to find out.
+#[cfg(target_arch = "aarch64")]
+fn sums(_: Isa, pairs: &Pairs, row: &[u32], first: usize, out: &mut [i32]) {
+    neon::sums(pairs, row, first, out);
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn sums(_: Isa, pairs: &Pairs, row: &[u32], first: usize, out: &mut [i32]) {
     scalar::sums(pairs, row, first, out);
 }
@@ -76,7 +84,7 @@ pub(super) fn finish<W: Word>(
     }
 }
 
-/// Turns sums into predicted words of `base` and their hints.
+/// Turns sums into predicted words of `base` and their hints; on aarch64 the compiler does it with NEON.
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) fn finish<W: Word>(
     _: Isa,
