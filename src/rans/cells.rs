@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::log2::xlog2;
 use super::phased::{CELLS, PHASES};
 use super::table::{CONTEXTS, Counts, cost};
 use super::token::TOKENS;
@@ -52,6 +53,16 @@ impl Cells {
         for (even, odd) in even.iter_mut().zip(odd) {
             *even += *odd;
         }
+    }
+
+    /// Bits of all tokens, each cell with a table that costs nothing, in units of 2^-16.
+    pub(super) fn entropy(&self) -> u64 {
+        let of_cell = |cell: u8| {
+            let counts = self.of(cell);
+            let sum: u64 = counts.iter().map(|&count| xlog2(count)).sum();
+            xlog2(counts.iter().sum()).saturating_sub(sum)
+        };
+        (0..=u8::MAX).map(of_cell).sum()
     }
 
     fn of(&self, cell: u8) -> &[u32] {

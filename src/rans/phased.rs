@@ -6,10 +6,10 @@
 //! upper side are reflected at their prediction, so that the likelier error always has the same sign.
 
 use super::bits::{BitReader, BitWriter};
-use super::cells::merge;
+use super::cells::{Merged, merge};
 use super::choose;
 use super::encode::Effort;
-use super::fit::Scales;
+use super::fit::{self, Scales};
 use super::kernel::{Isa, Link, Relation};
 use super::model::BinMap;
 use super::table::{CONTEXTS, Counts};
@@ -87,42 +87,84 @@ pub(super) fn choose(
 ) -> Phased {
     let elements = scratch.parts.tokens.len();
     scratch.ctx.resize(elements, 0);
-    let most = effort.most_contexts();
-    scratch.ctx.copy_from_slice(&scratch.parts.classes);
-    isa.plain_contexts(&class_cells(), &mut scratch.ctx);
-    let mut cells = take(&mut scratch.cells);
-    cells.count(&scratch.parts.tokens, &scratch.ctx, hints);
-    let mut best = merge(&mut cells, most);
-    let mut scales = None;
-    if effort != Effort::Fast && choose::is_scalable(grid, elements) {
-        let found = choose::fit_scales(isa, grid, link, true, scratch);
-        let mut written = Vec::new();
-        side::write([&found.rows, &found.columns], &mut written);
-        choose::contexts(
-            isa,
-            grid,
-            &found,
-            &scratch.parts.classes,
-            &scale_cells(),
-            &mut scratch.ctx,
-        );
-        cells.count(&scratch.parts.tokens, &scratch.ctx, hints);
-        let scaled = merge(&mut cells, most);
-        if scaled.cost + choose::side_cost(&written, true) < best.cost {
-            best = scaled;
-            scales = Some((found, written));
-        } else {
-            scratch.ctx.copy_from_slice(&scratch.parts.classes);
-            isa.plain_contexts(&class_cells(), &mut scratch.ctx);
+    let may_scale = effort != Effort::Fast && choose::is_scalable(grid, elements);
+    let scaled = may_scale.then(|| scaled(isa, effort, grid, link, hints, scratch));
+    let (best, scales) = match scaled {
+        Some((merged, scales)) => {
+            let cost = merged.cost + choose::side_cost(&scales.1, true);
+            let exact = effort == Effort::Max;
+            // An estimate does unless it leaves a doubt.
+            if !exact && cost < least_cost(isa, hints, scratch) {
+                (merged, Some(scales))
+            } else {
+                let cells = scratch.ctx.clone();
+                let plain = plain(isa, effort, hints, scratch);
+                if cost < plain.cost {
+                    scratch.ctx = cells;
+                    (merged, Some(scales))
+                } else {
+                    (plain, None)
+                }
+            }
         }
-    }
-    scratch.cells = cells;
+        None => (plain(isa, effort, hints, scratch), None),
+    };
     isa.phase_contexts(&best.map, hints, &mut scratch.ctx);
     Phased {
         scales,
         map: best.map,
         counts: best.counts,
     }
+}
+
+/// Contexts by scale and phase, and the scales; writes each element's first cell to `scratch.ctx`.
+fn scaled(
+    isa: Isa,
+    effort: Effort,
+    grid: Grid,
+    link: &Link,
+    hints: &[u8],
+    scratch: &mut Scratch,
+) -> (Merged, (Scales, Vec<u8>)) {
+    let found = choose::fit_scales(isa, grid, link, true, scratch);
+    let mut written = Vec::new();
+    side::write([&found.rows, &found.columns], &mut written);
+    let (classes, map) = (&scratch.parts.classes, &scale_cells());
+    choose::contexts(isa, grid, &found, classes, map, &mut scratch.ctx);
+    scratch
+        .cells
+        .count(&scratch.parts.tokens, &scratch.ctx, hints);
+    let merged = merge(&mut scratch.cells, effort.most_contexts());
+    (merged, (found, written))
+}
+
+/// Contexts by class and phase; writes each element's first cell to `scratch.ctx`.
+fn plain(isa: Isa, effort: Effort, hints: &[u8], scratch: &mut Scratch) -> Merged {
+    scratch.ctx.copy_from_slice(&scratch.parts.classes);
+    isa.plain_contexts(&class_cells(), &mut scratch.ctx);
+    scratch
+        .cells
+        .count(&scratch.parts.tokens, &scratch.ctx, hints);
+    merge(&mut scratch.cells, effort.most_contexts())
+}
+
+/// About what [`plain`] costs at least, from a sample.
+fn least_cost(isa: Isa, hints: &[u8], scratch: &mut Scratch) -> u64 {
+    let elements = scratch.parts.tokens.len();
+    let (mut tokens, mut cells, mut phases) = (Vec::new(), Vec::new(), Vec::new());
+    for run in fit::sample(elements) {
+        let pieces = [
+            (&mut tokens, scratch.parts.tokens.as_slice()),
+            (&mut cells, scratch.parts.classes.as_slice()),
+            (&mut phases, hints),
+        ];
+        for (out, from) in pieces {
+            out.extend_from_slice(from.get(run.clone()).unwrap_or_default());
+        }
+    }
+    isa.plain_contexts(&class_cells(), &mut cells);
+    scratch.cells.count(&tokens, &cells, &phases);
+    (scratch.cells.entropy() / tokens.len().max(1) as u64).saturating_mul(elements as u64)
 }
 
 /// Estimates the bits that the words of `raw` take, given their base and what predicts them; without side information.
