@@ -8,7 +8,7 @@ WORK ?= target/whole_job
 CODEC ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test rust-test python-test test-full lint deny bench measure families search compare
+.PHONY: help build demo test rust-test python-test test-full lint deny cover bench measure families search compare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ deny: ## check licences and sources of the dependencies, if cargo-deny is instal
 	set -e; for manifest in $(MANIFESTS); do \
 		$(CARGO) fetch --locked --quiet --manifest-path $$manifest; \
 		$(call DENY,$$manifest); done
+
+cover: ## measure which lines the tests reach (rustup component add llvm-tools)
+	tools/coverage.sh
 
 bench: ## run the benchmarks of kernels and codecs
 	$(CARGO) bench --locked

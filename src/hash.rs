@@ -153,6 +153,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_no_hash_is_refused_by_name() {
+        let refused = serde_json::from_str::<Hash>("1").unwrap_err().to_string();
+        assert!(refused.contains("a BLAKE3 hash"), "{refused}");
+        let short = format!("\"{}\"", &Hash::of(b"x").to_string()[1..]);
+        assert!(serde_json::from_str::<Hash>(&short).is_err());
+    }
+
+    #[test]
     fn merged_chunks_give_the_plain_hash() {
         let size = 1 << 12;
         for chunks in 2..=17usize {

@@ -11,26 +11,25 @@
 
 #[path = "common/batch.rs"]
 mod batch;
+#[path = "common/kill.rs"]
+mod kill;
 #[path = "common/tensors.rs"]
 mod tensors;
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
 use batch::{Batch, RESTORE, Tree, ZIPLLM, names, tree};
+use kill::{kill_after, number};
 use serde_json::json;
 use tensors::{noise, safetensors, tuned, weights};
 
 const IDS: [&str; 4] = ["lab/base", "lab/tune", "lab/head", "lab/next"];
 /// More than are made durable at a time, so that a model can be stored in part.
 const SMALL_TENSORS: usize = 270;
-
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
-}
 
 /// Numbers below a bound, from a seed.
 struct Moments(std::vec::IntoIter<u8>);
@@ -101,19 +100,6 @@ fn write(batch: &Batch, id: &str, values: &[Vec<u8>]) {
     fs::create_dir_all(batch.path("models").join(id).join("empty")).unwrap();
 }
 
-/// Starts a program and kills it after a while; false if it had ended by itself.
-fn kill_after(command: &mut Command, moment: Duration) -> bool {
-    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(moment);
-    child.kill().unwrap();
-    let output = child.wait_with_output().unwrap();
-    if let Some(code) = output.status.code() {
-        assert_eq!(code, 0, "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    output.status.code().is_none()
-}
-
 fn committed(batch: &Batch) -> BTreeSet<String> {
     let directory = batch.path("store/models");
     let versions = names(&directory).into_iter().flat_map(|model| {
@@ -179,7 +165,7 @@ fn no_kill_loses_a_model() {
         // A few kills in a row, then a run to the end; the moments are spread over a whole run.
         for _ in 0..=moments.below(4) {
             let before = committed(&batch);
-            let moment = Duration::from_micros(moments.below(whole_run));
+            let moment = moments.below(whole_run);
             let mut program = Command::new(ZIPLLM);
             if kill_after(program.arg(batch.path("config.json")), moment) {
                 seen.note(&batch);
@@ -258,7 +244,7 @@ fn no_kill_of_a_recode_loses_a_model() {
     while seen.kills < kills {
         again();
         for _ in 0..=moments.below(3) {
-            let moment = Duration::from_micros(moments.below(whole_run));
+            let moment = moments.below(whole_run);
             if kill_after(&mut recode(&batch), moment) {
                 seen.note(&batch);
             }
@@ -296,7 +282,7 @@ fn a_killed_restore_leaves_no_wrong_file() {
             .arg(batch.path("config.json"))
             .arg(IDS[3])
             .arg(batch.path("out"));
-        let killed = kill_after(command, Duration::from_micros(moments.below(whole_run)));
+        let killed = kill_after(command, moments.below(whole_run));
         fs::create_dir_all(batch.path("out")).unwrap();
         let left = tree(&batch.path("out"));
         cut_short += u64::from(killed && left.len() < original.len());

@@ -10,14 +10,17 @@
 
 #[path = "common/batch.rs"]
 mod batch;
+#[path = "common/kill.rs"]
+mod kill;
 #[path = "common/tensors.rs"]
 mod tensors;
 
 use std::fs;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
 use batch::{Batch, Tree, ZIPLLM, copy_tree, names, tree};
+use kill::{kill_after, number};
 use serde_json::json;
 use tensors::{noise, safetensors, tuned, weights};
 
@@ -75,10 +78,6 @@ const CASES: [Case; 5] = [
     },
 ];
 
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
-}
-
 fn family() -> Batch {
     let batch = Batch::in_memory(&IDS);
     let mut values: Vec<_> = (0..TENSORS).map(|seed| weights(seed, 400)).collect();
@@ -134,10 +133,6 @@ impl Case {
                 arg.as_ref()
             });
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
         command
     }
 
@@ -223,13 +218,7 @@ fn no_kill_takes_more_than_was_to_go() {
         let prepared = batch.path("prepared");
         let _ = fs::remove_dir_all(&prepared);
         copy_tree(&batch.path("store"), &prepared);
-        let begun = Instant::now();
-        assert!(
-            case.command(&batch).status().unwrap().success(),
-            "{}",
-            case.verb
-        );
-        let whole = u64::try_from(begun.elapsed().as_micros()).unwrap();
+        let whole = kill::time(&mut case.command(&batch));
         fs::remove_dir_all(batch.path("store")).unwrap();
         let _ = fs::remove_dir_all(batch.path("other"));
         copy_tree(&prepared, &batch.path("store"));
@@ -237,10 +226,7 @@ fn no_kill_takes_more_than_was_to_go() {
             .by_ref()
             .take(8)
             .fold(0, |sum, byte| sum << 8 | u64::from(byte));
-        let mut child = case.command(&batch).spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(random % whole));
-        child.kill().unwrap();
-        hits += u64::from(child.wait().unwrap().code().is_none());
+        hits += u64::from(kill_after(&mut case.command(&batch), random % whole));
         case.inspect(&batch, &originals);
         done += 1;
     }
@@ -324,11 +310,7 @@ fn no_kill_of_optimize_loses_anything_or_keeps_it_from_its_end() {
             .fold(0, |sum, byte| sum << 8 | u64::from(byte));
         let mut command = Command::new(ZIPLLM);
         command.arg("optimize").arg(batch.path("config.json"));
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().unwrap();
-        std::thread::sleep(Duration::from_micros(random % whole));
-        child.kill().unwrap();
-        hits += u64::from(child.wait().unwrap().code().is_none());
+        hits += u64::from(kill_after(&mut command, random % whole));
         batch.check().expect(0);
         for (id, original) in ids.iter().zip(&originals) {
             batch.assert_restores(id, original);

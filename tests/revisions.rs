@@ -8,6 +8,8 @@
 
 #[path = "common/batch.rs"]
 mod batch;
+#[path = "common/kill.rs"]
+mod kill;
 #[path = "common/tensors.rs"]
 mod tensors;
 
@@ -419,7 +421,7 @@ fn nothing_goes_while_a_revision_does_not_come_back() {
 
 #[test]
 fn no_kill_loses_a_revision() {
-    let kills = std::env::var("ZIPLLM_KILLS").map_or(12, |text| text.parse().unwrap());
+    let kills = kill::number("ZIPLLM_KILLS", 12);
     let (mut hits, mut whole) = (0, 0);
     for kill in 0..=kills {
         let batch = Batch::in_memory(&[ID]);
@@ -429,16 +431,10 @@ fn no_kill_loses_a_revision() {
         let mut program = Command::new(ZIPLLM);
         let command = program.arg(batch.path("config.json"));
         let command = command.args(["--all-revisions", "--delete-source"]);
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null());
-        let begun = std::time::Instant::now();
-        let mut child = command.spawn().unwrap();
-        if kill > 0 {
-            std::thread::sleep(Duration::from_micros(whole * (50 + 4 * (kill % 13)) / 100));
-            child.kill().unwrap();
-        }
-        child.wait().unwrap();
         if kill == 0 {
-            whole = u64::try_from(begun.elapsed().as_micros()).unwrap();
+            whole = kill::time(command);
+        } else {
+            kill::kill_after(command, whole * (50 + 4 * (kill % 13)) / 100);
         }
         let left = names(&folder.join("blobs")).len();
         hits += u64::from((1..450).contains(&left));

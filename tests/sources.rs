@@ -8,13 +8,15 @@
 
 #[path = "common/batch.rs"]
 mod batch;
+#[path = "common/kill.rs"]
+mod kill;
 #[path = "common/tensors.rs"]
 mod tensors;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use batch::{Batch, ZIPLLM, names, tree};
@@ -163,7 +165,7 @@ fn a_deletion_that_was_stopped_goes_on() {
 
 #[test]
 fn no_kill_loses_what_is_deleted() {
-    let kills = std::env::var("ZIPLLM_KILLS").map_or(20, |text| text.parse().unwrap());
+    let kills = kill::number("ZIPLLM_KILLS", 20);
     let (mut hits, mut whole) = (0, 0);
     // The first run is left to end, to know how long it takes.
     for kill in 0..=kills {
@@ -177,17 +179,11 @@ fn no_kill_loses_what_is_deleted() {
         let command = program
             .arg(batch.path("config.json"))
             .arg("--delete-source");
-        let command = command.stdin(Stdio::null()).stdout(Stdio::null());
-        let begun = std::time::Instant::now();
-        let mut child = command.spawn().unwrap();
-        if kill > 0 {
-            // Files go at the end of a run.
-            std::thread::sleep(Duration::from_micros(whole * (60 + 2 * (kill % 20)) / 100));
-            child.kill().unwrap();
-        }
-        child.wait().unwrap();
         if kill == 0 {
-            whole = u64::try_from(begun.elapsed().as_micros()).unwrap();
+            whole = kill::time(command);
+        } else {
+            // Files go at the end of a run.
+            kill::kill_after(command, whole * (60 + 2 * (kill % 20)) / 100);
         }
         let left = names(&batch.path("models/lab/a")).len();
         hits += u64::from((1..600).contains(&left));

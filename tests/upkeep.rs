@@ -500,6 +500,27 @@ fn repair_without_the_models_says_what_is_lost() {
 }
 
 #[test]
+fn a_damaged_sketch_hurts_no_model() {
+    let batch = family();
+    let log = batch.path("store/sketches/sketches.log");
+    let whole = fs::read(&log).unwrap_or_default();
+    fs::write(&log, [&whole[..], &[0; 512]].concat()).unwrap();
+    let report = batch.check().expect(3).json();
+    let damage = &report["damage"][0];
+    let reason = damage["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("zipllm optimize makes it anew"),
+        "{damage:#}"
+    );
+    assert!(
+        damage["models"].as_array().is_none_or(Vec::is_empty),
+        "{damage:#}"
+    );
+    batch.zipllm(&[]).expect(0);
+    batch.assert_clean();
+}
+
+#[test]
 fn repair_removes_leftovers_and_makes_the_index_anew() {
     let batch = family();
     let store = batch.path("store");

@@ -431,11 +431,4 @@ impl CheckReport {
     pub fn is_damaged(&self) -> bool {
         !self.damage.is_empty()
     }
-
-    /// Tells whether the data of any model is damaged; the rest is made anew by the next writer.
-    pub fn is_hurt(&self) -> bool {
-        self.damage
-            .iter()
-            .any(|damage| damage.object.is_some() || !damage.hurts.is_empty())
-    }
 }

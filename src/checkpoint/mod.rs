@@ -140,3 +140,88 @@ fn shorten(text: &mut String) {
         text.push_str("...");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of which nothing can be read from some place on.
+    struct Broken<'a>(&'a [u8], u64);
+
+    impl ReadAt for Broken<'_> {
+        fn len(&self) -> u64 {
+            ReadAt::len(&self.0)
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<()> {
+            if offset + buffer.len() as u64 > self.1 {
+                return Err(Error::input("broken", "cannot be read"));
+            }
+            self.0.read_at(offset, buffer)
+        }
+    }
+
+    fn file() -> Vec<u8> {
+        let header = br#"{"w":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}}"#;
+        let length = (header.len() as u64).to_le_bytes();
+        [&length[..], header, &[1, 2, 3, 4]].concat()
+    }
+
+    #[test]
+    fn bytes_in_memory_are_read_within_their_bounds() {
+        let bytes: &[u8] = b"abcdef";
+        let mut two = [0; 2];
+        bytes.read_at(4, &mut two).unwrap();
+        assert_eq!(&two, b"ef");
+        for offset in [5, 6, 7, u64::MAX] {
+            assert!(bytes.read_at(offset, &mut two).is_err(), "{offset}");
+        }
+        assert!(!ReadAt::is_empty(&bytes) && ReadAt::is_empty(&&b""[..]));
+        assert_eq!(ReadAt::len(&bytes), 6);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_an_error_and_not_plain_bytes() {
+        let file = file();
+        let whole = segment("a.safetensors", &file.as_slice()).unwrap();
+        assert!(whole.warning.is_none() && whole.spans.len() == 2);
+        // Not even its beginning, its header in part; its tensors are not looked at.
+        for readable in [0, 15, 20] {
+            assert!(segment("a.safetensors", &Broken(&file, readable)).is_err());
+        }
+        let header = Broken(&file, file.len() as u64 - 4);
+        assert_eq!(segment("a.safetensors", &header).unwrap(), whole);
+    }
+
+    #[test]
+    fn the_name_or_the_beginning_tells_the_format() {
+        let file = file();
+        let tensors = |name| {
+            let layout = segment(name, &file.as_slice()).unwrap();
+            layout
+                .spans
+                .iter()
+                .filter(|span| span.tensor.is_some())
+                .count()
+        };
+        assert_eq!(tensors("a.safetensors"), 1);
+        let text = segment("a.txt", &&b"some text"[..]).unwrap();
+        assert_eq!(text, Layout::opaque(9));
+        assert_eq!(segment("a.txt", &&b""[..]).unwrap().spans.len(), 0);
+    }
+
+    #[test]
+    fn long_warnings_are_cut_between_characters() {
+        for front in 0..4 {
+            let mut text = "x".repeat(front) + &"\u{20AC}".repeat(200);
+            let whole = text.clone();
+            shorten(&mut text);
+            let kept = text.strip_suffix("...").unwrap();
+            assert!(whole.starts_with(kept));
+            assert!((MAX_WARNING_BYTES - 2..=MAX_WARNING_BYTES).contains(&kept.len()));
+        }
+        let mut short = "x".repeat(MAX_WARNING_BYTES);
+        shorten(&mut short);
+        assert_eq!(short.len(), MAX_WARNING_BYTES);
+    }
+}

@@ -273,6 +273,20 @@ mod tests {
         assert_eq!(names(dir.path()), ["file"]);
     }
 
+    /// Where the file system has no links, a name that is taken is seen before the rename.
+    #[test]
+    fn a_rename_replaces_nothing_unasked() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "old").unwrap();
+        let [_, file] = both(dir.path());
+        let temp = file.temp.clone().unwrap();
+        let refused = file.rename(&temp, false).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        fs::remove_file(dir.path().join("file")).unwrap();
+        file.rename(&temp, false).unwrap();
+        assert_eq!(names(dir.path()), ["file"]);
+    }
+
     #[test]
     fn nothing_is_left_where_a_name_cannot_be_given() {
         let dir = tempfile::tempdir().unwrap();

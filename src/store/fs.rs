@@ -180,3 +180,88 @@ fn describe(entry: &fs::DirEntry) -> io::Result<Entry> {
         modified: meta.modified().ok(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scratch_file_has_no_name_and_keeps_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = [(); 2].map(|()| scratch_file(dir.path()).unwrap());
+        assert!(LocalDisk.list(dir.path()).unwrap().is_empty());
+        for (file, bytes) in files.iter().zip([b"one", b"two"]) {
+            file.write_all_at(bytes, 3).unwrap();
+        }
+        let mut read = [9; 3];
+        ReadFile::read_exact_at(&files[0], &mut read, 0).unwrap();
+        assert_eq!(read, [0; 3]);
+        ReadFile::read_exact_at(&files[0], &mut read, 3).unwrap();
+        assert_eq!(&read, b"one");
+        assert!(ReadFile::read_exact_at(&files[0], &mut read, 4).is_err());
+        assert_eq!(ReadFile::len(&files[1]).unwrap(), 6);
+        assert!(scratch_file(&dir.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn directories_are_made_once_and_listed_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b");
+        assert!(LocalDisk.create_dir(&path).unwrap());
+        assert!(!LocalDisk.create_dir(&path).unwrap());
+        LocalDisk.append(&dir.path().join("a")).unwrap();
+        assert!(LocalDisk.create_dir(&dir.path().join("a")).is_err());
+        assert!(LocalDisk.create_dir(&path.join("c/d")).is_err());
+        let found = LocalDisk.list(dir.path()).unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|entry| (entry.name.as_str(), entry.is_dir))
+            .collect();
+        assert_eq!(found, [("a", false), ("b", true)]);
+        assert!(LocalDisk.list(&path.join("missing")).unwrap().is_empty());
+        assert!(LocalDisk.list(&dir.path().join("a")).is_err());
+        LocalDisk.remove_dir(&path).unwrap();
+        assert!(!path.exists());
+        assert!(LocalDisk.sync_dir(&path).is_err());
+    }
+
+    #[test]
+    fn files_are_created_once_appended_to_renamed_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|name| dir.path().join(name));
+        let mut file = LocalDisk.create(&a).unwrap();
+        assert!(LocalDisk.open(&a).unwrap().is_empty().unwrap());
+        file.write_all(b"xy").unwrap();
+        file.sync().unwrap();
+        assert!(LocalDisk.create(&a).is_err());
+        LocalDisk.append(&a).unwrap().write_all(b"z").unwrap();
+        LocalDisk.append(&b).unwrap();
+        LocalDisk.rename(&a, &b).unwrap();
+        let read = LocalDisk.open(&b).unwrap();
+        assert!(!read.is_empty().unwrap());
+        let (mut bytes, listed) = ([0; 3], LocalDisk.list(dir.path()).unwrap());
+        read.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"xyz");
+        assert_eq!((listed.len(), listed[0].len), (1, 3));
+        assert!(listed[0].modified.is_some());
+        assert!(LocalDisk.open(&a).is_err());
+        LocalDisk.remove(&b).unwrap();
+        assert!(LocalDisk.remove(&b).is_err());
+    }
+
+    #[test]
+    fn a_directory_is_no_file_to_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = LocalDisk.open(dir.path()).err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn opening_a_lock_keeps_what_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        lock_file(&path).unwrap().write_all(b"7 host 1").unwrap();
+        lock_file(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"7 host 1");
+    }
+}

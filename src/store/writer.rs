@@ -251,6 +251,11 @@ impl StoreWriter {
             self.guard(renamed, "rename", &object.temp)?;
         }
         shards.insert(self.store.layout.objects());
+        self.sync_shards(shards)
+    }
+
+    /// Makes the names in directories of objects durable, several at a time: a disk does many at once.
+    fn sync_shards(&mut self, shards: BTreeSet<PathBuf>) -> Result<()> {
         let mut shards: Vec<_> = shards.into_iter().collect();
         let disk = self.store.disk.clone();
         let failed = sync_several(&mut shards, |shard| (disk.sync_dir(shard), shard.as_path()));

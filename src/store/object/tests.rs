@@ -139,3 +139,14 @@ fn newer_objects_are_named_as_such() {
     bytes[10] = 4;
     assert!(matches!(Head::parse(&bytes), Err(Newer(what)) if what.contains("features")));
 }
+
+/// The seal is right and the table is not: whoever wrote it did not have the bytes.
+#[test]
+fn a_table_that_does_not_give_the_name_is_refused() {
+    let (name, mut frame) = sample(&vec![1u8; DType::Bf16.chunk_bytes() + 2], false);
+    frame.chunks[1].chaining_value[0] ^= 1;
+    assert_eq!(
+        parse(&name, &frame),
+        Err(Corrupt("chunk table does not give the name"))
+    );
+}

@@ -56,7 +56,7 @@ impl StoreWriter {
             self.guard(removed, "remove", &path)?;
             shards.insert(self.store.layout.shard(name));
         }
-        shards.iter().try_for_each(|shard| self.sync_dir(shard))?;
+        self.sync_shards(shards)?;
         self.drop_from_index(names)
     }
 
