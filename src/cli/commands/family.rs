@@ -49,7 +49,10 @@ fn describe(member: &Member) -> String {
     };
     let equal = |share: &Share| format!("{} equal to tensors of {}", part(share), share.model);
     let bases = member.bases.iter().map(base);
-    let shares: Vec<_> = bases.chain(member.equal.iter().map(equal)).collect();
+    // A norm that two models have in common says nothing of a family.
+    let told = |share: &&Share| share.bytes.saturating_mul(1000) >= member.bytes;
+    let equal = member.equal.iter().filter(told).map(equal);
+    let shares: Vec<_> = bases.chain(equal).collect();
     let shares = if shares.is_empty() {
         "on its own".to_owned()
     } else {
