@@ -5,32 +5,42 @@ use std::path::Path;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use zipllm::codec::{ChunkView, CodecId, EncodeOptions, Workspace, find};
+use zipllm::kernel::{self, Layout};
 use zipllm::rans::{self, Chunk, Effort, Isa, Scratch};
 
 use super::pair::Pair;
 
-/// A codec with its settings; without an instruction set BitX, or the planes of words alone.
+/// A codec with its settings.
 #[derive(Clone, Copy)]
-struct Way(Option<(Isa, Effort)>);
+enum Way {
+    /// `BitX` as it was published: both planes of a chunk, each whole, through zstd at level 3; the planes of words alone
+    /// likewise.
+    Published,
+    /// The codec of planes of this project, BitX or that of words alone.
+    Planes,
+    /// The coder.
+    Rans(Isa, Effort),
+}
 
 impl Way {
     fn name(self) -> String {
-        match self.0 {
-            None => "planes-zstd-3".into(),
-            Some((isa, effort)) => format!("{isa:?}-{effort:?}").to_lowercase(),
+        match self {
+            Self::Published => "bitx-as-published".into(),
+            Self::Planes => "planes-zstd-3".into(),
+            Self::Rans(isa, effort) => format!("{isa:?}-{effort:?}").to_lowercase(),
         }
     }
 
     /// Every instruction set at `default`, those of vectors at `fast`, the best one at `max`.
     fn all() -> Vec<Self> {
-        let mut ways = vec![Self(None)];
+        let mut ways = vec![Self::Planes, Self::Published];
         for isa in Isa::all() {
-            ways.push(Self(Some((isa, Effort::Default))));
+            ways.push(Self::Rans(isa, Effort::Default));
             if isa != Isa::Scalar {
-                ways.push(Self(Some((isa, Effort::Fast))));
+                ways.push(Self::Rans(isa, Effort::Fast));
             }
         }
-        ways.push(Self(Some((Isa::detect(), Effort::Max))));
+        ways.push(Self::Rans(Isa::detect(), Effort::Max));
         ways
     }
 }
@@ -40,28 +50,66 @@ impl Way {
 struct Memory {
     workspace: Workspace,
     scratch: Scratch,
+    planes: Vec<u8>,
     out: Vec<u8>,
 }
 
+/// Two planes, signs in the lower one.
+const LAYOUT: Layout = Layout {
+    size: 2,
+    rotate: true,
+};
+
 impl Memory {
     fn encode(&mut self, way: Way, chunk: &Chunk<'_>, raw: &[u8], out: &mut Vec<u8>) {
-        if let Some((isa, effort)) = way.0 {
-            return rans::encode(isa, effort, chunk, raw, &mut self.scratch, out);
+        match way {
+            Way::Rans(isa, effort) => {
+                rans::encode(isa, effort, chunk, raw, &mut self.scratch, out);
+            }
+            Way::Planes => {
+                let codec = find(planes(chunk)).unwrap();
+                let options = EncodeOptions::default();
+                codec.encode(&options, &view(chunk), raw, &mut self.workspace, out);
+            }
+            Way::Published => self.encode_published(chunk, raw, out),
         }
-        let codec = find(planes(chunk)).unwrap();
-        let options = EncodeOptions::default();
-        codec.encode(&options, &view(chunk), raw, &mut self.workspace, out);
+    }
+
+    /// The length of the first frame, and both frames.
+    fn encode_published(&mut self, chunk: &Chunk<'_>, raw: &[u8], out: &mut Vec<u8>) {
+        self.planes.resize(raw.len(), 0);
+        kernel::Isa::detect().split(LAYOUT, chunk.base, raw, &mut self.planes);
+        let (low, high) = self.planes.split_at(raw.len() / 2);
+        let [low, high] = [low, high].map(|plane| zstd::bulk::compress(plane, 3).unwrap());
+        out.extend_from_slice(&u32::try_from(low.len()).unwrap().to_le_bytes());
+        out.extend_from_slice(&low);
+        out.extend_from_slice(&high);
     }
 
     fn decode(&mut self, way: Way, chunk: &Chunk<'_>, payload: &[u8], length: usize) {
         self.out.resize(length, 0);
         let (out, workspace) = (&mut self.out, &mut self.workspace);
-        if let Some((isa, _)) = way.0 {
-            return rans::decode(isa, chunk, payload, out, &mut self.scratch).unwrap();
+        match way {
+            Way::Rans(isa, _) => {
+                rans::decode(isa, chunk, payload, out, &mut self.scratch).unwrap();
+            }
+            Way::Planes => {
+                let codec = find(planes(chunk)).unwrap();
+                let view = view(chunk);
+                codec.decode(&[], &view, payload, out, workspace).unwrap();
+            }
+            Way::Published => self.decode_published(chunk, payload),
         }
-        let codec = find(planes(chunk)).unwrap();
-        let view = view(chunk);
-        codec.decode(&[], &view, payload, out, workspace).unwrap();
+    }
+
+    fn decode_published(&mut self, chunk: &Chunk<'_>, payload: &[u8]) {
+        self.planes.resize(self.out.len(), 0);
+        let (low, high) = self.planes.split_at_mut(self.out.len() / 2);
+        let (length, frames) = payload.split_first_chunk().unwrap();
+        let frames = frames.split_at(u32::from_le_bytes(*length) as usize);
+        zstd::bulk::decompress_to_buffer(frames.0, low).unwrap();
+        zstd::bulk::decompress_to_buffer(frames.1, high).unwrap();
+        kernel::Isa::detect().merge(LAYOUT, chunk.base, &[low, high], &mut self.out);
     }
 }
 
