@@ -4,6 +4,8 @@
     reason = "cells are bytes, and rows and columns those of the grid"
 )]
 
+use std::ops::Range;
+
 use super::encode::Effort;
 use super::fit::{self, Scales};
 use super::kernel::{Isa, Link, RunScales};
@@ -87,27 +89,18 @@ pub(super) fn side_cost(side: &[u8], classes: bool) -> u64 {
 
 /// Contexts by class alone, from all elements or an estimate from a sample.
 fn plain(effort: Effort, parts: &mut Parts, sampled: bool) -> Merged<CLASSES> {
+    let all = 0..parts.tokens.len();
+    let (tokens, classes) = (&parts.tokens, &parts.classes);
+    let (tables, counts) = (&mut parts.tables, &mut parts.counts);
     if sampled {
-        parts.counts.clear();
-        parts.counts.resize(CLASSES, [0; TOKENS]);
-        let mut seen = 0;
-        for run in fit::sample(parts.tokens.len()) {
-            seen += run.len();
-            for (&token, &class) in parts.tokens[run.clone()].iter().zip(&parts.classes[run]) {
-                parts.counts[usize::from(class & 31)][usize::from(token)] += 1;
-            }
-        }
-        let (elements, seen) = (parts.tokens.len() as u64, seen.max(1) as u64);
-        for count in parts.counts.iter_mut().flatten() {
+        count(tokens, classes, fit::sample(all.len()), tables, counts);
+        let seen: usize = fit::sample(all.len()).map(|run| run.len()).sum();
+        let (elements, seen) = (all.len() as u64, seen.max(1) as u64);
+        for count in counts.iter_mut().flatten() {
             *count = (u64::from(*count) * elements / seen) as u32;
         }
     } else {
-        count(
-            &parts.tokens,
-            &parts.classes,
-            &mut parts.tables,
-            &mut parts.counts,
-        );
+        count(tokens, classes, std::iter::once(all), tables, counts);
     }
     merge::<CLASSES>(&parts.counts, effort.most_contexts())
 }
@@ -129,6 +122,7 @@ fn scaled(
     count(
         &parts.tokens,
         &scratch.ctx,
+        std::iter::once(0..parts.tokens.len()),
         &mut parts.tables,
         &mut parts.counts,
     );
@@ -156,39 +150,63 @@ pub(super) fn fit_scales(
     fit::fit(isa, parts, grid, link, class, sweeps)
 }
 
-/// Counts tokens by bin.
-fn count(tokens: &[u8], bins: &[u8], tables: &mut Vec<u32>, counts: &mut Vec<Counts>) {
-    const CELLS: usize = 64 * TOKENS;
-    const RUN: usize = 64;
-    // The same cell of two tables must not lie a multiple of 4 KiB apart: processors take such for the same place.
-    const GAP: usize = 16;
-    // Neighbours are often alike: two tables keep one count from waiting for the last.
+/// Tables that are counted in: neighbours are often alike, and one count must not wait for the last.
+const TABLES: usize = 4;
+
+/// Cells of a table: bins of all tokens, and some more.
+///
+/// Processors take places a multiple of 4 KiB apart for the same one until they know better. So neither may two tables
+/// lie so, nor the first tokens, which are the most frequent, of neighbouring bins: see [`turned`].
+const CELLS: usize = 64 * TOKENS + 16;
+
+/// The place of a token among those of its bin.
+#[inline(always)]
+fn turned(token: u8, bin: u8) -> u8 {
+    token.wrapping_add(bin << 4)
+}
+
+/// Counts the tokens of `runs` by bin.
+fn count(
+    tokens: &[u8],
+    bins: &[u8],
+    runs: impl Iterator<Item = Range<usize>>,
+    tables: &mut Vec<u32>,
+    counts: &mut Vec<Counts>,
+) {
     tables.clear();
-    tables.resize(2 * CELLS + GAP, 0);
+    tables.resize(TABLES * CELLS, 0);
     counts.resize(64, [0; TOKENS]);
-    let (even, odd) = tables.split_at_mut(CELLS + GAP);
-    let (Some(even), Some(odd)) = (
-        even.first_chunk_mut::<CELLS>(),
-        odd.first_chunk_mut::<CELLS>(),
-    ) else {
+    let Some(tables) = tables.first_chunk_mut::<{ TABLES * CELLS }>() else {
         return;
     };
-    let at = |cell: u16| usize::from(cell) % CELLS;
+    for run in runs {
+        count_run(&tokens[run.clone()], &bins[run], tables);
+    }
+    for (bin, counts) in counts.iter_mut().enumerate() {
+        for (token, count) in counts.iter_mut().enumerate() {
+            let cell = bin * TOKENS + usize::from(turned(token as u8, bin as u8));
+            *count = (0..TABLES).map(|table| tables[cell + table * CELLS]).sum();
+        }
+    }
+}
+
+fn count_run(tokens: &[u8], bins: &[u8], tables: &mut [u32; TABLES * CELLS]) {
+    const RUN: usize = 64;
+    let at = |cell: u16, table: usize| usize::from(cell) % (64 * TOKENS) + table * CELLS;
     let (tokens, last_tokens) = tokens.as_chunks::<RUN>();
     let (bins, last_bins) = bins.as_chunks::<RUN>();
     for (tokens, bins) in tokens.iter().zip(bins) {
-        let cells: [u16; RUN] = std::array::from_fn(|i| u16::from_le_bytes([tokens[i], bins[i]]));
-        for &[first, second] in cells.as_chunks::<2>().0 {
-            even[at(first)] += 1;
-            odd[at(second)] += 1;
+        let cells: [u16; RUN] =
+            std::array::from_fn(|i| u16::from_le_bytes([turned(tokens[i], bins[i]), bins[i]]));
+        for &[a, b, c, d] in cells.as_chunks::<TABLES>().0 {
+            tables[at(a, 0)] += 1;
+            tables[at(b, 1)] += 1;
+            tables[at(c, 2)] += 1;
+            tables[at(d, 3)] += 1;
         }
     }
     for (&token, &bin) in last_tokens.iter().zip(last_bins) {
-        even[at(u16::from_le_bytes([token, bin]))] += 1;
-    }
-    let sums = even.iter().zip(odd.iter()).map(|(a, b)| a + b);
-    for (count, sum) in counts.as_flattened_mut().iter_mut().zip(sums) {
-        *count = sum;
+        tables[at(u16::from_le_bytes([turned(token, bin), bin]), 0)] += 1;
     }
 }
 

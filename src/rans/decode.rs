@@ -197,7 +197,8 @@ impl<'a> Stream<'a> {
         codes: &mut Vec<W>,
         decoder: &[u32],
     ) -> Result<(), Bad> {
-        ctx.resize(BLOCK, 0);
+        ctx.resize(2 * BLOCK, 0);
+        let (ctx, classes) = ctx.split_at_mut(BLOCK);
         codes.resize(BLOCK, W::default());
         let size = self.format.bytes();
         let lanes = lanes_of(out.len() / size);
@@ -226,6 +227,7 @@ impl<'a> Stream<'a> {
                 _ => base,
             };
             let ctx = ctx.get_mut(..elements).ok_or(Bad::Truncated)?;
+            let classes = classes.get_mut(..elements).ok_or(Bad::Truncated)?;
             let codes = codes.get_mut(..elements).ok_or(Bad::Truncated)?;
             contexts(
                 isa,
@@ -235,6 +237,7 @@ impl<'a> Stream<'a> {
                 &self.contexts,
                 base,
                 start,
+                classes,
                 ctx,
             )?;
             if let Contexts::Phased(_, map) = &self.contexts {
@@ -327,7 +330,7 @@ fn read_scales(delta: bool, grid: Grid, elements: usize, rest: &mut &[u8]) -> Re
     })
 }
 
-/// Writes the contexts of the elements from `start` on.
+/// Writes the contexts of the elements from `start` on; `classes` is scratch of the same length.
 #[allow(clippy::too_many_arguments)]
 fn contexts(
     isa: Isa,
@@ -337,36 +340,42 @@ fn contexts(
     contexts: &Contexts,
     base: Option<&[u8]>,
     start: usize,
+    classes: &mut [u8],
     out: &mut [u8],
 ) -> Result<(), Bad> {
-    match base {
+    let class = |out: &mut [u8]| match base {
         Some(base) => isa.classes(format, top, base, out),
         None => out.fill(0),
-    }
-    match contexts {
-        Contexts::Plain(map) => isa.plain_contexts(map, out),
-        Contexts::Phased(None, _) => isa.plain_contexts(&phased::class_cells(), out),
-        Contexts::Phased(Some(scales), _) => {
-            return scaled(isa, grid, scales, &phased::scale_cells().0, start, out);
+    };
+    let (scales, map) = match contexts {
+        Contexts::Plain(map) => {
+            class(out);
+            isa.plain_contexts(map, out);
+            return Ok(());
         }
-        Contexts::Scaled(scales, map) => return scaled(isa, grid, scales, map, start, out),
-    }
-    Ok(())
+        Contexts::Phased(None, _) => {
+            class(out);
+            isa.plain_contexts(&phased::class_cells(), out);
+            return Ok(());
+        }
+        Contexts::Phased(Some(scales), _) => (scales, &phased::scale_cells().0),
+        Contexts::Scaled(scales, map) => (scales, map),
+    };
+    class(classes);
+    scaled(isa, grid, scales, map, start, classes, out)
 }
 
-/// Replaces the classes of the elements from `start` on, at most [`BLOCK`], by what `map` has for their scales.
+/// Writes what `map` has for the scales of the elements from `start` on.
 fn scaled(
     isa: Isa,
     grid: Grid,
     scales: &Scales,
     map: &[u8; 64],
     start: usize,
+    classes: &[u8],
     out: &mut [u8],
 ) -> Result<(), Bad> {
     const MISSING: Bad = Bad::Malformed("scales");
-    let mut classes = [0u8; BLOCK];
-    let classes = classes.get_mut(..out.len()).ok_or(MISSING)?;
-    classes.copy_from_slice(out);
     for (from, to, row, column) in grid.runs(start, start + out.len()) {
         let columns = scales.columns.get(column..column + (to - from));
         let run = RunScales {

@@ -7,14 +7,14 @@
 use std::mem::take;
 
 use super::bits::BitWriter;
-use super::choose::{Choice, choose, contexts};
+use super::choose::{Choice, choose};
 use super::fit;
 use super::kernel::{Coder, Isa, Link, Relation};
 use super::parts::{self, cut};
 use super::phased::{self, Phased, Predict};
 use super::table::{self, Counts};
 use super::token::{Format, TokenMap};
-use super::{Chunk, Grid, LOW, Scratch, flags, lanes_of};
+use super::{Chunk, LOW, Scratch, flags, lanes_of};
 
 /// How much time an encoder may take for how small a result; the decoder does not care.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -161,7 +161,7 @@ fn encode_elements(
     };
     out.push(flags);
     out.extend_from_slice(&plan.window.to_le_bytes());
-    let (writer, counts) = write_contexts(isa, &plan, grid, choice, scratch, out);
+    let (writer, counts) = write_contexts(isa, &plan, choice, scratch, out);
     write_tables(
         &plan.map,
         counts,
@@ -172,12 +172,11 @@ fn encode_elements(
     write_words(isa, &plan, effort.table_bits(), scratch, out);
 }
 
-/// Writes scales and the map of contexts, and each element's context to `scratch`; returns what goes on writing, and the
-/// tokens counted by context.
+/// Writes scales and the map of contexts, and each element's context to `scratch`, where scaled choices have left their
+/// bins or contexts; returns what goes on writing, and the tokens counted by context.
 fn write_contexts<'a>(
     isa: Isa,
     plan: &Plan,
-    grid: Grid,
     choice: Choice,
     scratch: &mut Scratch,
     out: &'a mut Vec<u8>,
@@ -206,9 +205,9 @@ fn write_contexts<'a>(
             isa.plain_contexts(&merged.map.0, ctx);
             merged.counts
         }
-        Choice::Scaled(scales, merged, _) => {
+        Choice::Scaled(_, merged, _) => {
             merged.map.write(&mut writer);
-            contexts(isa, grid, &scales, classes, &merged.map, ctx);
+            isa.bin_contexts(&merged.map.0, ctx);
             merged.counts
         }
         Choice::Phased(phased) => {
@@ -294,15 +293,14 @@ fn write_words(isa: Isa, plan: &Plan, table_bits: u32, scratch: &mut Scratch, ou
     let parts = &mut scratch.parts;
     let mut states = [LOW; super::LANES];
     let states = &mut states[..lanes_of(parts.tokens.len())];
-    scratch.words.resize(coder.room(parts.tokens.len()), 0);
-    let at = isa.encode(
-        &coder,
-        states,
-        &scratch.ctx,
-        &mut parts.tokens,
-        &mut parts.raw,
-        &mut scratch.words,
-    );
+    // Longer than needed it stays, so that nothing is set to zero again.
+    let room = coder.room(parts.tokens.len());
+    if scratch.words.len() < room {
+        scratch.words.resize(room, 0);
+    }
+    let words = &mut scratch.words[..room];
+    let (tokens, raw) = (&mut parts.tokens, &mut parts.raw);
+    let at = isa.encode(&coder, states, &scratch.ctx, tokens, raw, words);
     out.extend(states.iter().flat_map(|x| x.to_le_bytes()));
-    out.extend_from_slice(&scratch.words[at..]);
+    out.extend_from_slice(&words[at..]);
 }

@@ -37,10 +37,9 @@ const fn fraction(mut x: u64) -> u32 {
 }
 
 /// Returns `log2(x)` in units of 2^-16, for x >= 1; 0 for 0.
+#[inline]
 pub(crate) fn log2(x: u32) -> u32 {
-    if x == 0 {
-        return 0;
-    }
+    let x = x.max(1);
     let whole = x.ilog2();
     let mantissa = x << (31 - whole);
     let index = ((mantissa >> 23) & 0xFF) as usize;
@@ -51,6 +50,7 @@ pub(crate) fn log2(x: u32) -> u32 {
 }
 
 /// Returns `x * log2(x)` in units of 2^-16.
+#[inline]
 pub(crate) fn xlog2(x: u32) -> u64 {
     u64::from(x) * u64::from(log2(x))
 }

@@ -107,7 +107,7 @@ fn join(groups: &mut Vec<Group>, at: usize) {
     let left = &mut groups[at];
     left.counts = sum(&left.counts, &right.counts);
     left.bins += right.bins;
-    left.cost = cost(&left.counts);
+    left.cost = (left.cost + right.cost).wrapping_add_signed(-left.gain);
     groups[at].gain = if at + 1 < groups.len() {
         gain(&groups[at], &groups[at + 1])
     } else {

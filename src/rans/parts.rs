@@ -214,17 +214,19 @@ pub(super) fn fine_pays(format: Format, raw: &[u8], base: &[u8]) -> bool {
         return false;
     }
     let step = 4 * sample_step(raw.len() / format.bytes());
-    let [coarse, fine] = [false, true].map(|fine| {
-        let map = TokenMap::delta(format, fine);
-        let mut counts = [0; TOKENS];
-        let words = raw
-            .chunks_exact(format.bytes())
-            .zip(base.chunks_exact(format.bytes()));
-        for (raw, base) in words.step_by(step) {
-            counts[usize::from(map.split(delta_code(load(raw), load(base), format.bits)).0)] += 1;
+    let maps = [false, true].map(|fine| TokenMap::delta(format, fine));
+    let mut counts = [[0; TOKENS]; 2];
+    let words = raw
+        .chunks_exact(format.bytes())
+        .zip(base.chunks_exact(format.bytes()));
+    for (raw, base) in words.step_by(step) {
+        let code = delta_code(load(raw), load(base), format.bits);
+        for (map, counts) in maps.iter().zip(&mut counts) {
+            counts[usize::from(map.split(code).0)] += 1;
         }
-        sample_bits(&map, &counts) * step as u64
-    });
+    }
+    let bits = |i: usize| sample_bits(&maps[i], &counts[i]) * step as u64;
+    let (coarse, fine) = (bits(0), bits(1));
     coarse > fine + FINE_TABLES
 }
 

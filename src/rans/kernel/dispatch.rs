@@ -42,10 +42,19 @@ impl Isa {
 
     /// Replaces each class by its context.
     pub(in super::super) fn plain_contexts(self, map: &[u8; 32], classes: &mut [u8]) {
+        let mut twice = [0; 64];
+        for (slot, &context) in twice.iter_mut().zip(map.iter().chain(map)) {
+            *slot = context;
+        }
+        self.bin_contexts(&twice, classes);
+    }
+
+    /// Replaces each bin by its context.
+    pub(in super::super) fn bin_contexts(self, map: &[u8; 64], bins: &mut [u8]) {
         by_isa!(
             self,
-            plain_contexts(map, classes),
-            scalar::plain_contexts(map, classes)
+            bin_contexts(map, bins),
+            scalar::bin_contexts(map, bins)
         );
     }
 

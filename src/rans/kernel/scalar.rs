@@ -111,9 +111,9 @@ pub(super) fn scaled_contexts(
     }
 }
 
-pub(super) fn plain_contexts(map: &[u8; 32], classes: &mut [u8]) {
-    for class in classes {
-        *class = map[usize::from(*class & 31)];
+pub(super) fn bin_contexts(map: &[u8; 64], bins: &mut [u8]) {
+    for bin in bins {
+        *bin = map[usize::from(*bin & 63)];
     }
 }
 
@@ -174,9 +174,7 @@ pub(super) fn encode_group(
     words: &mut [u8],
     at: &mut usize,
 ) {
-    for i in group.clone() {
-        patch(coder, ctx[i], &mut tokens[i], raw, i);
-    }
+    patch_group(coder, ctx, tokens, raw, group.clone());
     let mut emit = |x: &mut u32| {
         *at -= 2;
         words[*at..*at + 2].copy_from_slice(&(*x as u16).to_le_bytes());
@@ -207,9 +205,24 @@ pub(super) fn encode_group(
     }
 }
 
+/// Puts escapes in the place of the tokens of a group that have no slots.
+#[cold]
+#[inline(never)]
+pub(super) fn patch_group(
+    coder: &Coder<'_>,
+    ctx: &[u8],
+    tokens: &mut [u8],
+    raw: &mut [Vec<u16>; 4],
+    group: std::ops::Range<usize>,
+) {
+    for i in group {
+        patch(coder, ctx[i], &mut tokens[i], raw, i);
+    }
+}
+
 /// Puts the escape token in the place of a token without a slot.
 #[inline(always)]
-pub(super) fn patch(coder: &Coder<'_>, ctx: u8, token: &mut u8, raw: &mut [Vec<u16>; 4], i: usize) {
+fn patch(coder: &Coder<'_>, ctx: u8, token: &mut u8, raw: &mut [Vec<u16>; 4], i: usize) {
     let frequency = coder.table[(usize::from(ctx) << 8) | usize::from(*token)] & 0xFFF;
     if frequency == 0 {
         let mut tail = 0;

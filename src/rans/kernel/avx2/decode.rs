@@ -108,13 +108,13 @@ pub(in super::super) fn decode<const PLANES: usize, const SOLO: bool>(
             let start = words.as_ptr().add(at);
             let mut from = start;
             let ctx = ctx.as_ptr().add(done * LANES);
-            let token = symbols(&kit, coder, ctx, &mut x, &mut from);
+            let token = symbols::<PLANES, SOLO>(&kit, coder, ctx, &mut x, &mut from);
             let code = if SOLO {
                 solo_codes::<PLANES>(&kit, &token, &mut x, &mut from)
             } else {
                 delta_codes::<PLANES>(&kit, &token, &mut x, &mut from)
             };
-            store(&code, &mut target, done);
+            store::<PLANES, SOLO>(&code, &mut target, done);
             at += usize::try_from(from.offset_from(start)).unwrap_or(need);
         }
         done += 1;
@@ -127,13 +127,14 @@ pub(in super::super) fn decode<const PLANES: usize, const SOLO: bool>(
     done * LANES
 }
 
-/// Takes a symbol off every lane and returns the tokens.
+/// Takes a symbol off every lane and returns the tokens; there is one for each version of the loop, so that the compiler
+/// puts it there.
 ///
 /// # Safety
 /// As for [`refill`], once a vector; 64 bytes must be readable at `ctx`.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-unsafe fn symbols(
+unsafe fn symbols<const PLANES: usize, const SOLO: bool>(
     kit: &Kit,
     coder: &Coder<'_>,
     ctx: *const u8,
@@ -425,7 +426,11 @@ fn rotated(code: __m256i) -> __m256i {
 /// `target` must have a group number `group`.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-unsafe fn store(code: &[__m256i; VECTORS], target: &mut Target<'_>, group: usize) {
+unsafe fn store<const PLANES: usize, const SOLO: bool>(
+    code: &[__m256i; VECTORS],
+    target: &mut Target<'_>,
+    group: usize,
+) {
     for v in (0..VECTORS).step_by(2) {
         let at = LANES * group + WIDTH * v;
         // SAFETY: the group's 64 elements lie within the slices; fetching ahead touches no memory.

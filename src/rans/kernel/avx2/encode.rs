@@ -64,19 +64,20 @@ pub(in super::super) fn encode<const PLANES: usize>(
     let low12 = _mm256_set1_epi32(0xFFF);
     for group in (0..groups).rev() {
         let at = group * LANES;
-        let mut entry = entries(coder, last, ctx, tokens, at);
-        let unslotted = entry.iter().fold(_mm256_setzero_si256(), |any, &e| {
-            _mm256_or_si256(
-                any,
-                _mm256_cmpeq_epi32(_mm256_and_si256(e, low12), _mm256_setzero_si256()),
-            )
-        });
-        if _mm256_movemask_epi8(unslotted) != 0 {
-            for i in at..at + LANES {
-                scalar::patch(coder, ctx[i], &mut tokens[i], raw, i);
+        let mut is_patched = false;
+        let entry = loop {
+            let group = at..at + LANES;
+            let entry = entries::<PLANES>(coder, last, &ctx[group.clone()], &tokens[group]);
+            let none = entry.iter().fold(_mm256_setzero_si256(), |any, &e| {
+                let frequency = _mm256_and_si256(e, low12);
+                _mm256_or_si256(any, _mm256_cmpeq_epi32(frequency, _mm256_setzero_si256()))
+            });
+            if is_patched || _mm256_movemask_epi8(none) == 0 {
+                break entry;
             }
-            entry = entries(coder, last, ctx, tokens, at);
-        }
+            scalar::patch_group(coder, ctx, tokens, raw, at..at + LANES);
+            is_patched = true;
+        };
         let any = entry.iter().fold(_mm256_setzero_si256(), |any, &e| {
             _mm256_or_si256(any, _mm256_srli_epi32::<24>(e))
         });
@@ -118,17 +119,16 @@ pub(in super::super) fn encode<const PLANES: usize>(
     usize::try_from(unsafe { to.offset_from(words.as_ptr()) }).unwrap_or(0)
 }
 
-/// The encode entries of the 64 elements from `at` on, which both slices must have.
+/// The encode entries of 64 elements; called once a version of the loop, so that the compiler puts it there.
 #[inline]
 #[target_feature(enable = "avx2,popcnt")]
-fn entries(
+fn entries<const PLANES: usize>(
     coder: &Coder<'_>,
     last: __m256i,
     ctx: &[u8],
     tokens: &[u8],
-    at: usize,
 ) -> [__m256i; VECTORS] {
-    let (ctx, tokens) = (&ctx[at..at + LANES], &tokens[at..at + LANES]);
+    let (ctx, tokens) = (&ctx[..LANES], &tokens[..LANES]);
     let mut entry = [_mm256_setzero_si256(); VECTORS];
     for (v, entry) in entry.iter_mut().enumerate() {
         // SAFETY: the slices have 64 bytes. The context is at most `contexts - 1` and the token below 256, so that the

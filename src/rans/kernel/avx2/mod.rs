@@ -14,7 +14,7 @@ use super::{CutRun, Relation, narrow};
 
 pub(super) use decode::decode;
 pub(super) use encode::encode;
-pub(super) use scales::{plain_contexts, residuals, scaled_contexts};
+pub(super) use scales::{bin_contexts, residuals, scaled_contexts};
 
 /// Lanes of the only interleaving that is coded here.
 const LANES: usize = 64;

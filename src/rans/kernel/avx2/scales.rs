@@ -35,22 +35,22 @@ fn look_up<const N: usize>(table: &[__m256i; N], index: __m256i) -> __m256i {
     out
 }
 
-/// Replaces each class by its context.
+/// Replaces each bin by its context.
 #[target_feature(enable = "avx2,popcnt")]
-pub(in super::super) fn plain_contexts(map: &[u8; 32], classes: &mut [u8]) {
-    let map_table = table::<2>(map);
-    let (blocks, tail) = classes.as_chunks_mut::<32>();
+pub(in super::super) fn bin_contexts(map: &[u8; 64], bins: &mut [u8]) {
+    let map_table = table::<4>(map);
+    let (blocks, tail) = bins.as_chunks_mut::<32>();
     for block in blocks {
         // SAFETY: the block has 32 bytes.
         unsafe {
-            let class = _mm256_and_si256(
+            let bin = _mm256_and_si256(
                 _mm256_loadu_si256(block.as_ptr().cast()),
-                _mm256_set1_epi8(31),
+                _mm256_set1_epi8(63),
             );
-            _mm256_storeu_si256(block.as_mut_ptr().cast(), look_up(&map_table, class));
+            _mm256_storeu_si256(block.as_mut_ptr().cast(), look_up(&map_table, bin));
         }
     }
-    scalar::plain_contexts(map, tail);
+    scalar::bin_contexts(map, tail);
 }
 
 /// The bins of 32 elements.

@@ -123,7 +123,7 @@ pub(in super::super) fn decode<const PLANES: usize, const SOLO: bool>(
             let start = words.as_ptr().add(at);
             let mut from = start;
             let ctx = _mm512_loadu_si512(ctx.as_ptr().add(done * LANES).cast());
-            let entry = symbols(&kit, coder, ctx, &mut x, &mut from);
+            let entry = symbols::<PLANES, SOLO>(&kit, coder, ctx, &mut x, &mut from);
             let code = if SOLO {
                 solo_codes::<PLANES>(&kit, &entry, &mut x, &mut from)
             } else {
@@ -142,13 +142,14 @@ pub(in super::super) fn decode<const PLANES: usize, const SOLO: bool>(
     done * LANES
 }
 
-/// Takes a symbol off every lane and returns their entries, tokens in the lowest bytes.
+/// Takes a symbol off every lane and returns their entries, tokens in the lowest bytes; there is one for each version of
+/// the loop, so that the compiler puts it there and keeps the states in registers.
 ///
 /// # Safety
 /// As for [`refill`], once a vector.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-unsafe fn symbols(
+unsafe fn symbols<const PLANES: usize, const SOLO: bool>(
     kit: &Kit,
     coder: &Coder<'_>,
     ctx: __m512i,
@@ -156,30 +157,26 @@ unsafe fn symbols(
     from: &mut *const u8,
 ) -> [__m512i; VECTORS] {
     let ctx = _mm512_min_epu8(ctx, kit.last);
-    let quarters = [
-        _mm512_castsi512_si128(ctx),
-        _mm512_extracti32x4_epi32::<1>(ctx),
-        _mm512_extracti32x4_epi32::<2>(ctx),
-        _mm512_extracti32x4_epi32::<3>(ctx),
+    let ctx = [
+        _mm512_cvtepu8_epi32(_mm512_castsi512_si128(ctx)),
+        _mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32::<1>(ctx)),
+        _mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32::<2>(ctx)),
+        _mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32::<3>(ctx)),
     ];
-    let mut entry = [_mm512_setzero_si512(); VECTORS];
-    for v in 0..VECTORS {
-        let slot = _mm512_or_si512(
-            _mm512_sll_epi32(_mm512_cvtepu8_epi32(quarters[v]), kit.table_bits),
-            _mm512_and_si512(x[v], kit.slots),
-        );
+    let table = coder.table.as_ptr();
+    let entry = each!(V => {
+        let slot = _mm512_and_si512(x[V], kit.slots);
+        let place = _mm512_or_si512(_mm512_sll_epi32(ctx[V], kit.table_bits), slot);
         // SAFETY: the context is at most `contexts - 1` and the slot below `1 << table_bits`, so that the index is
         // below `contexts << table_bits`, which is no more than the table's length.
-        entry[v] = unsafe { gather(slot, coder.table.as_ptr()) };
-        let frequency =
-            _mm512_and_si512(_mm512_srli_epi32::<8>(entry[v]), _mm512_set1_epi32(0xFFF));
-        let next = _mm512_add_epi32(
-            _mm512_mullo_epi32(frequency, _mm512_srl_epi32(x[v], kit.table_bits)),
-            _mm512_srli_epi32::<20>(entry[v]),
-        );
-        // SAFETY: the caller's.
-        x[v] = unsafe { refill(next, from) };
-    }
+        unsafe { gather(place, table) }
+    });
+    let next = each!(V => _mm512_add_epi32(
+        _mm512_mullo_epi32(_mm512_and_si512(_mm512_srli_epi32::<8>(entry[V]), _mm512_set1_epi32(0xFFF)), _mm512_srl_epi32(x[V], kit.table_bits)),
+        _mm512_srli_epi32::<20>(entry[V]),
+    ));
+    // SAFETY: the caller's.
+    *x = each!(V => unsafe { refill(next[V], from) });
     entry
 }
 

@@ -6,6 +6,30 @@ use std::arch::x86_64::*;
 use super::super::{Coder, group_bytes, scalar};
 use super::{LANES, VECTORS, WIDTH, gather};
 
+/// As [`each`], from the last vector to the first.
+macro_rules! each_back {
+    ($v:ident => $body:expr) => {
+        [
+            {
+                const $v: usize = 3;
+                $body
+            },
+            {
+                const $v: usize = 2;
+                $body
+            },
+            {
+                const $v: usize = 1;
+                $body
+            },
+            {
+                const $v: usize = 0;
+                $body
+            },
+        ]
+    };
+}
+
 /// Codes groups of 64 from the last to the first and returns where their words start.
 ///
 /// `PLANES` is the number of planes of raw bits, 1 or 2. The caller provides room: see [`Coder::room`].
@@ -40,48 +64,34 @@ pub(in super::super) fn encode<const PLANES: usize>(
     let bits_left = _mm_cvtsi32_si128(32 - coder.table_bits as i32);
     for group in (0..groups).rev() {
         let at = group * LANES;
-        let mut entry = entries(coder, last, ctx, tokens, at);
-        let unslotted = entry.iter().fold(0, |any, &e| {
-            any | _mm512_testn_epi32_mask(e, _mm512_set1_epi32(0xFFF))
-        });
-        if unslotted != 0 {
-            for i in at..at + LANES {
-                scalar::patch(coder, ctx[i], &mut tokens[i], raw, i);
+        let mut is_patched = false;
+        let entry = loop {
+            let group = at..at + LANES;
+            let entry = entries::<PLANES>(coder, last, &ctx[group.clone()], &tokens[group]);
+            let slots = _mm512_set1_epi32(0xFFF);
+            let none = each!(V => _mm512_testn_epi32_mask(entry[V], slots));
+            if is_patched || none[0] | none[1] | none[2] | none[3] == 0 {
+                break entry;
             }
-            entry = entries(coder, last, ctx, tokens, at);
-        }
-        let any = entry.iter().fold(0, |any, &e| {
-            any | _mm512_cmpge_epu32_mask(e, _mm512_set1_epi32(1 << 24))
-        });
-        for plane in (0..if any == 0 { 0 } else { PLANES }).rev() {
-            for v in (0..VECTORS).rev() {
-                let left = _mm512_srli_epi32::<24>(entry[v]);
-                let left = _mm512_subs_epu16(left, _mm512_set1_epi32(16 * plane as i32));
-                let left = _mm512_min_epu32(left, _mm512_set1_epi32(16));
-                let over = _mm512_srlv_epi32(x[v], _mm512_sub_epi32(_mm512_set1_epi32(32), left));
-                let full = _mm512_test_epi32_mask(over, over);
-                // SAFETY: see `to`; the planes hold `groups` groups.
-                unsafe {
-                    emit(&mut x[v], full, &mut to);
-                    let tail = _mm256_loadu_si256(raw[plane].as_ptr().add(at + WIDTH * v).cast());
-                    x[v] =
-                        _mm512_or_si512(_mm512_sllv_epi32(x[v], left), _mm512_cvtepu16_epi32(tail));
-                }
+            scalar::patch_group(coder, ctx, tokens, raw, at..at + LANES);
+            is_patched = true;
+        };
+        let tailed = each!(V => _mm512_cmpge_epu32_mask(entry[V], _mm512_set1_epi32(1 << 24)));
+        if tailed[0] | tailed[1] | tailed[2] | tailed[3] != 0 {
+            for plane in (0..PLANES).rev() {
+                let tails = raw[plane][at..at + LANES].as_ptr();
+                // SAFETY: see `to`; the slice has 64 tails.
+                let [d, c, b, a] = each_back!(V => unsafe {
+                    let tail = _mm256_loadu_si256(tails.add(WIDTH * V).cast());
+                    push_raw(x[V], entry[V], plane, tail, &mut to)
+                });
+                x = [a, b, c, d];
             }
         }
-        for v in (0..VECTORS).rev() {
-            let frequency = _mm512_and_si512(entry[v], _mm512_set1_epi32(0xFFF));
-            let start =
-                _mm512_and_si512(_mm512_srli_epi32::<12>(entry[v]), _mm512_set1_epi32(0xFFF));
-            let full = _mm512_cmpge_epu32_mask(_mm512_srl_epi32(x[v], bits_left), frequency);
-            // SAFETY: see `to`.
-            unsafe { emit(&mut x[v], full, &mut to) };
-            let (quotient, remainder) = divide(x[v], frequency);
-            x[v] = _mm512_add_epi32(
-                _mm512_sll_epi32(quotient, bits),
-                _mm512_add_epi32(remainder, start),
-            );
-        }
+        // SAFETY: see `to`.
+        let [d, c, b, a] =
+            each_back!(V => unsafe { push(x[V], entry[V], bits, bits_left, &mut to) });
+        x = [a, b, c, d];
     }
     for (v, x) in x.iter().enumerate() {
         // SAFETY: as for the loads.
@@ -91,33 +101,80 @@ pub(in super::super) fn encode<const PLANES: usize>(
     usize::try_from(unsafe { to.offset_from(words.as_ptr()) }).unwrap_or(0)
 }
 
-/// The encode entries of the 64 elements from `at` on, which both slices must have.
+/// The encode entries of 64 elements; called once a version of the loop, so that the compiler puts it there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-fn entries(
+fn entries<const PLANES: usize>(
     coder: &Coder<'_>,
     last: __m512i,
     ctx: &[u8],
     tokens: &[u8],
-    at: usize,
 ) -> [__m512i; VECTORS] {
-    let (ctx, tokens) = (&ctx[at..at + LANES], &tokens[at..at + LANES]);
-    let mut entry = [_mm512_setzero_si512(); VECTORS];
-    for (v, entry) in entry.iter_mut().enumerate() {
+    let (ctx, tokens) = (&ctx[..LANES], &tokens[..LANES]);
+    each!(V => {
         // SAFETY: the slices have 64 bytes. The context is at most `contexts - 1` and the token below 256, so that the
         // index is below `256 * contexts`, which is no more than the table's length.
         unsafe {
             let ctx = _mm_min_epu8(
-                _mm_loadu_si128(ctx.as_ptr().add(WIDTH * v).cast()),
+                _mm_loadu_si128(ctx.as_ptr().add(WIDTH * V).cast()),
                 _mm512_castsi512_si128(last),
             );
-            let token =
-                _mm512_cvtepu8_epi32(_mm_loadu_si128(tokens.as_ptr().add(WIDTH * v).cast()));
-            let index = _mm512_or_si512(_mm512_slli_epi32::<8>(_mm512_cvtepu8_epi32(ctx)), token);
-            *entry = gather(index, coder.table.as_ptr());
+            let token = _mm_loadu_si128(tokens.as_ptr().add(WIDTH * V).cast());
+            let index = _mm512_or_si512(
+                _mm512_slli_epi32::<8>(_mm512_cvtepu8_epi32(ctx)),
+                _mm512_cvtepu8_epi32(token),
+            );
+            gather(index, coder.table.as_ptr())
         }
-    }
-    entry
+    })
+}
+
+/// Pushes the raw bits of a plane.
+///
+/// # Safety
+/// As for [`emit`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+unsafe fn push_raw(
+    mut x: __m512i,
+    entry: __m512i,
+    plane: usize,
+    tail: __m256i,
+    to: &mut *mut u8,
+) -> __m512i {
+    let left = _mm512_srli_epi32::<24>(entry);
+    let left = _mm512_subs_epu16(left, _mm512_set1_epi32(16 * plane as i32));
+    let left = _mm512_min_epu32(left, _mm512_set1_epi32(16));
+    let over = _mm512_srlv_epi32(x, _mm512_sub_epi32(_mm512_set1_epi32(32), left));
+    let full = _mm512_test_epi32_mask(over, over);
+    // SAFETY: the caller's.
+    unsafe { emit(&mut x, full, to) };
+    _mm512_or_si512(_mm512_sllv_epi32(x, left), _mm512_cvtepu16_epi32(tail))
+}
+
+/// Pushes a token.
+///
+/// # Safety
+/// As for [`emit`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+unsafe fn push(
+    mut x: __m512i,
+    entry: __m512i,
+    bits: __m128i,
+    bits_left: __m128i,
+    to: &mut *mut u8,
+) -> __m512i {
+    let frequency = _mm512_and_si512(entry, _mm512_set1_epi32(0xFFF));
+    let start = _mm512_and_si512(_mm512_srli_epi32::<12>(entry), _mm512_set1_epi32(0xFFF));
+    let full = _mm512_cmpge_epu32_mask(_mm512_srl_epi32(x, bits_left), frequency);
+    // SAFETY: the caller's.
+    unsafe { emit(&mut x, full, to) };
+    let (quotient, remainder) = divide(x, frequency);
+    _mm512_add_epi32(
+        _mm512_sll_epi32(quotient, bits),
+        _mm512_add_epi32(remainder, start),
+    )
 }
 
 /// Writes the low words of the lanes `full` below `to`, in order, and shifts them out.

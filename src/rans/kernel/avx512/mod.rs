@@ -3,6 +3,30 @@
 
 use std::arch::x86_64::*;
 
+/// An array of what `$body` gives for each vector: written out, so that all of them are kept in registers.
+macro_rules! each {
+    ($v:ident => $body:expr) => {
+        [
+            {
+                const $v: usize = 0;
+                $body
+            },
+            {
+                const $v: usize = 1;
+                $body
+            },
+            {
+                const $v: usize = 2;
+                $body
+            },
+            {
+                const $v: usize = 3;
+                $body
+            },
+        ]
+    };
+}
+
 mod decode;
 mod encode;
 mod phases;
@@ -18,7 +42,7 @@ use super::{CutRun, Relation, narrow};
 pub(super) use decode::decode;
 pub(super) use encode::encode;
 pub(super) use phases::phase_contexts;
-pub(super) use scales::{plain_contexts, residuals, scaled_contexts};
+pub(super) use scales::{bin_contexts, residuals, scaled_contexts};
 pub(super) use words::classes;
 
 /// Lanes of the only interleaving that is coded here.

@@ -11,20 +11,17 @@ fn table64(bytes: &[u8; 64]) -> __m512i {
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
 
-/// Replaces each class by its context.
+/// Replaces each bin by its context.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-pub(in super::super) fn plain_contexts(map: &[u8; 32], classes: &mut [u8]) {
-    let mut twice = [0; 64];
-    twice[..32].copy_from_slice(map);
-    twice[32..].copy_from_slice(map);
-    let table = table64(&twice);
-    let (blocks, tail) = classes.as_chunks_mut::<64>();
+pub(in super::super) fn bin_contexts(map: &[u8; 64], bins: &mut [u8]) {
+    let table = table64(map);
+    let (blocks, tail) = bins.as_chunks_mut::<64>();
     for block in blocks {
         let out = _mm512_permutexvar_epi8(table64(block), table);
         // SAFETY: the block has 64 bytes.
         unsafe { _mm512_storeu_si512(block.as_mut_ptr().cast(), out) };
     }
-    scalar::plain_contexts(map, tail);
+    scalar::bin_contexts(map, tail);
 }
 
 /// The bins of 64 elements.

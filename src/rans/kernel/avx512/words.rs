@@ -44,10 +44,12 @@ pub(in super::super) fn classes(format: Format, top: u32, base: &[u8], out: &mut
     let (base, base_tail) = base.as_chunks::<128>();
     let (out, out_tail) = out.as_chunks_mut::<64>();
     for (base, out) in base.iter().zip(out) {
-        let [low, high] = load(base).map(|word| {
+        let class = |word| {
             let exponent = _mm512_and_si512(_mm512_srl_epi16(word, mantissa), mask);
             _mm512_min_epu16(_mm512_sub_epi16(top_word, exponent), _mm512_set1_epi16(31))
-        });
+        };
+        let [low, high] = load(base);
+        let (low, high) = (class(low), class(high));
         let class = _mm512_permutex2var_epi8(low, low_bytes, high);
         // SAFETY: the block has 64 bytes.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), class) };
