@@ -1,14 +1,29 @@
 #!/usr/bin/env python3
-"""Adds up an lcov file by module: a table on the standard output, the lines that nothing reached on the standard error.
+"""Adds up an lcov file by module.
+
+Prints a table on the standard output, and the lines that nothing reached on the standard error:
 
     python3 tools/coverage.py lcov.info
+
+The modules are those that keep data.
 """
 
 import sys
 from collections import defaultdict
 from pathlib import Path
 
-MODULES = "checkpoint name hash store/object store/manifest store/layout store/fs codec restore check".split()
+MODULES = [
+    "checkpoint",
+    "name",
+    "hash",
+    "store/object",
+    "store/manifest",
+    "store/layout",
+    "store/fs",
+    "codec",
+    "restore",
+    "check",
+]
 ROOT = Path(__file__).resolve().parent.parent
 
 
