@@ -143,7 +143,8 @@ fn select<'a>(manifest: &'a Manifest, selection: &Selection) -> Result<&'a [Segm
     let files = &manifest.files;
     let Some(file) = files.iter().find(|file| file.path == selection.path) else {
         let known = files.iter().map(|file| file.path.as_str());
-        return Err(unknown("file", selection.path.as_str(), known));
+        let place = format!("file in {}@{}", manifest.model, manifest.version);
+        return Err(unknown(&place, selection.path.as_str(), known));
     };
     let Some(name) = &selection.tensor else {
         return Ok(&file.segments);
@@ -151,7 +152,13 @@ fn select<'a>(manifest: &'a Manifest, selection: &Selection) -> Result<&'a [Segm
     let is_wanted = |segment: &Segment| segment.tensor.as_ref().is_some_and(|t| t.name == *name);
     let at = file.segments.iter().position(is_wanted);
     at.and_then(|at| file.segments.get(at..=at))
-        .ok_or_else(|| unknown("tensor", name, tensors(file)))
+        .ok_or_else(|| match tensors(file).next() {
+            Some(_) => unknown(&format!("tensor in {}", file.path), name, tensors(file)),
+            None => Error::Name {
+                name: file.path.to_string(),
+                reason: "it is not stored as tensors: only safetensors files are".into(),
+            },
+        })
 }
 
 fn tensors(file: &FileEntry) -> impl Iterator<Item = &str> {
@@ -165,7 +172,7 @@ fn tensors(file: &FileEntry) -> impl Iterator<Item = &str> {
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Error {
     let near = nearest(name, known);
     let hint = if near.is_empty() {
-        String::new()
+        "; `zipllm list` with the model shows what there is".to_owned()
     } else {
         format!("; did you mean {}?", near.join(" or "))
     };

@@ -32,6 +32,8 @@ pub struct Options {
     pub threads: usize,
     /// Settings of the codecs, for what has to be encoded anew.
     pub encode: EncodeOptions,
+    /// Whether a model without a version stands for all its versions, oldest first, instead of the newest.
+    pub all_versions: bool,
 }
 
 /// What became of the models.
@@ -81,7 +83,14 @@ pub fn run(
     monitor: &dyn Monitor,
 ) -> Result<CopyReport> {
     let start = Instant::now();
-    let manifests = wanted.iter().map(|one| find_manifest(source, one));
+    let wanted = if options.all_versions {
+        all_versions(source, wanted)?
+    } else {
+        wanted.iter().map(|one| (one.clone(), true)).collect()
+    };
+    let manifests = wanted
+        .iter()
+        .map(|(one, is_last)| Ok((find_manifest(source, one)?, *is_last)));
     let manifests = manifests.collect::<Result<Vec<_>>>()?;
     let pool = threads::pool(options.threads, source.layout().root())?;
     let records = target.store().index()?;
@@ -97,7 +106,7 @@ pub fn run(
         sketches: sketches(source)?,
         report: CopyReport::default(),
     };
-    for manifest in manifests {
+    for (manifest, is_last) in manifests {
         let mut row = CopiedModel {
             model: manifest.model.clone(),
             version: manifest.version,
@@ -107,7 +116,7 @@ pub fn run(
             damage: false,
         };
         monitor.begin(manifest.model.as_str(), manifest.bytes);
-        let copied = copy.model(&mut target, manifest, &mut row);
+        let copied = copy.model(&mut target, manifest, is_last, &mut row);
         monitor.end();
         if let Err(error) = copied {
             if target.is_poisoned() {
@@ -122,6 +131,44 @@ pub fn run(
     target.close()?;
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Replaces each model without a version by all its versions, and says which are to be the newest in the other store.
+fn all_versions(source: &Store, wanted: &[ModelVersion]) -> Result<Vec<(ModelVersion, bool)>> {
+    let mut all = Vec::new();
+    for one in wanted {
+        let versions = if let Some(version) = one.version {
+            vec![version]
+        } else {
+            // Says in words which models there are.
+            find_manifest(source, one)?;
+            source.versions(&one.model)?
+        };
+        let last = versions.last().copied();
+        all.extend(versions.into_iter().map(|version| {
+            let one = ModelVersion {
+                model: one.model.clone(),
+                version: Some(version),
+            };
+            (one, Some(version) == last)
+        }));
+    }
+    Ok(all)
+}
+
+/// The version of a store that has a manifest's content, and the number of the next one. What is to be the newest
+/// version has to be that.
+fn there(store: &Store, manifest: &Manifest, is_last: bool) -> Result<(Option<u32>, u32)> {
+    let versions = store.versions(&manifest.model)?;
+    let next = versions.last().map_or(1, |newest| newest.saturating_add(1));
+    let looked_at = if is_last { 1 } else { versions.len() };
+    for version in versions.into_iter().rev().take(looked_at) {
+        let found = store.manifest(&manifest.model, version)?;
+        if found.is_some_and(|found| found.same_content(manifest)) {
+            return Ok((Some(version), next));
+        }
+    }
+    Ok((None, next))
 }
 
 struct Copy<'a> {
@@ -162,6 +209,7 @@ impl Copy<'_> {
         &mut self,
         target: &mut StoreWriter,
         manifest: Manifest,
+        is_last: bool,
         row: &mut CopiedModel,
     ) -> Result<()> {
         target.store().check_case(&manifest.model)?;
@@ -186,15 +234,13 @@ impl Copy<'_> {
             }
             target.barrier()?;
         }
-        let newest = target.store().newest(&manifest.model)?;
-        let version = match newest {
-            Some(newest) if newest.same_content(&manifest) => {
+        let version = match there(target.store(), &manifest, is_last)? {
+            (Some(same), _) => {
                 target.barrier()?;
                 row.was_there = true;
-                newest.version
+                same
             }
-            newest => {
-                let version = newest.map_or(1, |newest| newest.version.saturating_add(1));
+            (None, version) => {
                 target.commit(&Manifest {
                     version,
                     ..manifest

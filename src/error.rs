@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::hash::Hash;
 
+/// The target of log events that a person should see while a run goes on, whatever else is logged.
+pub const NOTICE: &str = "zipllm::notice";
+
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -62,7 +62,7 @@ struct Plan {
     garbage: Vec<Listed>,
 }
 
-/// Says what [`run`] would delete. No writer may be at work: what it has not yet named would count as garbage.
+/// Says what [`run`] would delete. What a writer that is at work has not yet named counts as garbage.
 ///
 /// # Errors
 /// Those of [`run`].

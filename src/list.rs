@@ -24,6 +24,10 @@ pub struct ModelList {
     pub bytes: u64,
     /// Bytes of all object files.
     pub stored_bytes: u64,
+    /// Objects that no model has: bases of others, and what `gc` frees.
+    pub unused_objects: u64,
+    /// Bytes of their files.
+    pub unused_bytes: u64,
     /// Manifests that could not be read, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<String>,
@@ -115,9 +119,14 @@ pub enum Stored {
 /// Lists all models.
 pub fn models(store: &Store, threads: usize) -> Result<ModelList> {
     let survey = Survey::of(store, threads)?;
-    let mut stored_bytes = 0u64;
-    survey.each_object(|object, _| {
-        stored_bytes = stored_bytes.saturating_add(object.map_or(0, |object| object.stored_len));
+    let (mut stored_bytes, mut unused_objects, mut unused_bytes) = (0u64, 0u64, 0u64);
+    survey.each_object(|object, uses| {
+        let Some(object) = object else { return };
+        stored_bytes = stored_bytes.saturating_add(object.stored_len);
+        if uses.is_empty() {
+            unused_objects += 1;
+            unused_bytes = unused_bytes.saturating_add(object.stored_len);
+        }
     });
     let bytes = survey
         .models
@@ -126,6 +135,8 @@ pub fn models(store: &Store, threads: usize) -> Result<ModelList> {
     Ok(ModelList {
         bytes: bytes.fold(0, u64::saturating_add),
         stored_bytes,
+        unused_objects,
+        unused_bytes,
         models: survey.models,
         damaged: survey.damaged,
     })

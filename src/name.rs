@@ -41,9 +41,20 @@ impl FromStr for ModelId {
             None => Ok(Self(text.to_owned())),
             Some(reason) => Err(Error::Name {
                 name: text.to_owned(),
-                reason: format!("not a model id: {reason}"),
+                reason: format!("not a model id: {reason}{}", meant(text)),
             }),
         }
+    }
+}
+
+/// The id that somebody may have meant who gave the name of a model's directory.
+fn meant(text: &str) -> String {
+    let name = text.strip_prefix("models--").unwrap_or(text);
+    let id = name.replacen("--", "/", 1);
+    if text.contains("--") && id_fault(&id).is_none() {
+        format!("; did you mean {id}?")
+    } else {
+        String::new()
     }
 }
 
@@ -136,6 +147,9 @@ fn path_fault(text: &str) -> Option<&'static str> {
     if text.contains('\0') {
         return Some("it has a NUL");
     }
+    if text.starts_with('/') {
+        return Some("it has to be relative, without '/' at its beginning");
+    }
     text.split('/').find_map(part_fault)
 }
 
@@ -189,6 +203,21 @@ mod tests {
             "a b/c", "é/a", "a\\b", "a\0b", &long,
         ] {
             assert!(bad.parse::<ModelId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_directories_are_understood_but_not_taken() {
+        for (text, meant) in [
+            ("a--b", Some("did you mean a/b?")),
+            ("models--a--b", Some("did you mean a/b?")),
+            ("a--b--c", None),
+            ("a--b/c", None),
+            ("../a--b", None),
+        ] {
+            let error = text.parse::<ModelId>().unwrap_err().to_string();
+            assert_eq!(error.contains("did you mean"), meant.is_some(), "{error}");
+            assert!(error.ends_with(meant.unwrap_or_default()), "{error}");
         }
     }
 

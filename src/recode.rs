@@ -111,6 +111,8 @@ pub fn run(
             Err(error) if writer.is_poisoned() || error.kind() == ErrorKind::Io => {
                 return Err(error);
             }
+            // One damaged object stops all that are encoded against it.
+            Err(error) if is_told(&report.errors, &error) => {}
             Err(error) => report.errors.push(error.to_string()),
         }
         monitor.advance(record.raw_len);
@@ -119,6 +121,12 @@ pub fn run(
     writer.close()?;
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Tells whether an error was reported lately: all objects that a damaged one is the base of meet it.
+fn is_told(errors: &[String], error: &Error) -> bool {
+    let text = error.to_string();
+    errors.iter().rev().take(100).any(|told| *told == text)
 }
 
 /// Tells whether another family of codecs wrote an object than would write it now.

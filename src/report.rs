@@ -182,7 +182,9 @@ pub struct IngestReport {
 pub struct StoreTotals {
     /// Models.
     pub models: u64,
-    /// Bytes of the newest version of every model.
+    /// Versions of models.
+    pub versions: u64,
+    /// Bytes of all versions of all models.
     pub model_bytes: u64,
     /// Objects.
     pub objects: u64,

@@ -13,6 +13,7 @@ use crate::list::encoding_name;
 use crate::name::{ModelId, RelPath};
 use crate::report::Savings;
 use crate::store::Store;
+use crate::survey::twins::{Content, twins};
 use crate::survey::{self, ModelRow, ObjectRow, Survey, Use};
 
 /// Objects that are shown as the largest.
@@ -57,6 +58,9 @@ pub struct Stats {
 pub struct Family {
     /// The model that the others go back to.
     pub root: ModelId,
+    /// Whether that model is in the store no more.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub root_removed: bool,
     /// How many models it is, the root included.
     pub models: usize,
     /// Bytes of all versions of all its models.
@@ -216,11 +220,22 @@ fn groups(groups: BTreeMap<u8, Group>) -> Vec<Group> {
 /// Finds each model's family, and the families, by root.
 fn families(models: &[ModelRow]) -> (Vec<usize>, Vec<Family>) {
     let places: HashMap<_, _> = models.iter().map(|model| (&model.model, model)).collect();
-    let roots: Vec<_> = models.iter().map(|model| root(model, &places)).collect();
+    let content = |model: &ModelRow| Content {
+        model: model.model.clone(),
+        base: model.base.clone(),
+        hints: model.hints.clone(),
+        tensors: (model.tensors > 0).then_some(model.tensors_key),
+    };
+    let twins = twins(&models.iter().map(content).collect::<Vec<_>>());
+    let roots: Vec<_> = models
+        .iter()
+        .map(|model| root(model, &places, &twins))
+        .collect();
     let mut families: BTreeMap<&ModelId, Family> = BTreeMap::new();
     for (model, root) in models.iter().zip(&roots) {
         let family = families.entry(root).or_insert_with(|| Family {
             root: (*root).clone(),
+            root_removed: !places.contains_key(root),
             models: 0,
             bytes: 0,
             stored_bytes: 0,
@@ -233,16 +248,25 @@ fn families(models: &[ModelRow]) -> (Vec<usize>, Vec<Family>) {
     (roots.collect(), families.into_values().collect())
 }
 
-/// Follows the bases as far as they are stored; a base that is not is a root all the same.
-fn root<'a>(model: &'a ModelRow, places: &HashMap<&ModelId, &'a ModelRow>) -> &'a ModelId {
-    let mut model = model;
+/// Follows the bases as far as they are stored; a base that is not is a root all the same. A model with the same tensors
+/// as another one goes where that goes.
+fn root<'a>(
+    model: &'a ModelRow,
+    places: &HashMap<&ModelId, &'a ModelRow>,
+    twins: &HashMap<ModelId, ModelId>,
+) -> &'a ModelId {
+    let twin = |model: &'a ModelRow| {
+        let twin = twins.get(&model.model).and_then(|twin| places.get(twin));
+        twin.copied().unwrap_or(model)
+    };
+    let mut model = twin(model);
     // Names of bases are for people: nothing keeps them from going in a circle.
     for _ in 0..64 {
         match &model.base {
             None => break,
             Some(base) => match places.get(base) {
                 None => return base,
-                Some(next) => model = next,
+                Some(next) => model = twin(next),
             },
         }
     }

@@ -5,6 +5,8 @@
 //! million objects two share them with a chance of 3 in a million; then a figure is off by one object. So nothing
 //! is ever deleted by a survey.
 
+pub mod twins;
+
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -15,6 +17,7 @@ use crate::name::ModelId;
 use crate::store::outline::Outline;
 use crate::store::{Store, StoredModel};
 use crate::threads;
+use twins::hints;
 
 /// One model's figures.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,6 +32,9 @@ pub struct ModelRow {
     pub files: usize,
     /// Tensors of the newest version.
     pub tensors: usize,
+    /// The same for models with the same tensors; for others as good as never.
+    #[serde(skip)]
+    pub tensors_key: u64,
     /// Bytes of the newest version's files.
     pub bytes: u64,
     /// Bytes of all versions' files.
@@ -40,6 +46,9 @@ pub struct ModelRow {
     /// The model whose tensors were its bases.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<ModelId>,
+    /// The models that hold its bases and that it was said to be made from.
+    #[serde(skip)]
+    pub hints: Vec<ModelId>,
     /// The revision of the model on its hub, where known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
@@ -249,27 +258,38 @@ fn part(store: &Store, model: &StoredModel) -> Result<Part> {
 impl Part {
     fn add(&mut self, model: &StoredModel, outline: &Outline) {
         let before = self.row.as_ref().map_or(0, |row| row.bytes_of_all_versions);
-        let mut tensors = 0;
+        let mut tensors = Vec::new();
         for file in &outline.files {
             let size = file.segments.iter().map(|segment| segment.length);
             let size = size.fold(0, u64::saturating_add);
             self.files.push((key(&file.blake3), size));
             for segment in &file.segments {
                 self.uses.push(Use::new(&segment.object, 0));
-                tensors += usize::from(segment.is_tensor());
+                if segment.is_tensor() {
+                    tensors.push(key(&segment.object));
+                }
             }
         }
+        let count = tensors.len();
+        tensors.sort_unstable();
+        tensors.dedup();
+        // Keys are parts of hashes, so a sum of them, with their number, tells sets apart.
+        let tensors_key = tensors
+            .iter()
+            .fold(tensors.len() as u64, |sum, key| sum.wrapping_add(*key));
         self.row = Some(ModelRow {
             model: model.id.clone(),
             version: outline.version,
             versions: model.versions.len(),
             files: outline.files.len(),
-            tensors,
+            tensors: count,
+            tensors_key,
             bytes: outline.bytes,
             bytes_of_all_versions: before.saturating_add(outline.bytes),
             stored_bytes: 0,
             unshared_bytes: 0,
             base: outline.base.clone(),
+            hints: hints(&outline.bases),
             commit: outline.commit.clone(),
         });
     }

@@ -87,7 +87,7 @@ fn faults_of_the_settings_exit_with_2_and_create_nothing() {
         ),
         (
             json!({"base_ft_path": "no.json"}),
-            "config.json: \"base_ft_path\": ",
+            "no.json: it is not there; without this setting the first model of the list is the base",
         ),
         (
             json!({"base_ft_path": "list.txt"}),
@@ -284,6 +284,93 @@ fn bases_are_found_whatever_the_order() {
     }
 }
 
+#[test]
+fn a_first_word_that_is_no_command_is_said_to_be_none() {
+    let batch = family();
+    fs::create_dir(batch.path("store")).unwrap();
+    for (args, said) in [
+        (
+            &["lst"][..],
+            "there is no command \"lst\", and no such file; did you mean list?",
+        ),
+        (&["store", "config.json"], "`zipllm CONFIG` stores models"),
+        (
+            &["restore", "config.json", "a/b", "out"],
+            "restore CONFIG MODEL OUT",
+        ),
+        (&["chek", "config.json"], "did you mean check?"),
+        (
+            &["list", "config.json", "--store", "store"],
+            "config.json: a config file or --store, not both",
+        ),
+        (&["none.json"], "none.json: cannot open it"),
+        (&["a/b"], "a/b: cannot open it"),
+    ] {
+        let mut command = Command::new(ZIPLLM);
+        let run = Run::of(command.args(args).current_dir(batch.path(""))).expect(2);
+        assert_eq!(run.says(&[said]).stdout, "", "{args:?}");
+    }
+    // A config file may be called anything.
+    fs::rename(batch.path("config.json"), batch.path("settings")).unwrap();
+    let mut command = Command::new(ZIPLLM);
+    Run::of(command.arg("settings").current_dir(batch.path(""))).expect(0);
+}
+
+#[test]
+fn of_two_directories_of_a_model_the_one_passed_over_is_named() {
+    let batch = family();
+    batch.file("lab_base/other.txt", "other");
+    batch.file("lab_tune/other.txt", "another model");
+    batch.list(&["lab/base", "lab/tune", "lab_tune"]);
+    let run = batch
+        .zipllm(&[])
+        .expect(0)
+        .says(&["warning: lab/base: ", "lab_base is passed over"]);
+    assert!(!run.stderr.contains("lab_tune"), "{}", run.stderr);
+    batch.assert_restores("lab/base", &model(&batch, "lab/base"));
+}
+
+/// An edited model that is stored again is a difference to its own last version, and that is said.
+#[test]
+fn a_new_version_has_its_bases_in_its_own() {
+    let batch = family();
+    batch.list(&["lab/base"]);
+    batch.zipllm(&[]).expect(0);
+    let file = safetensors(&[("w", "BF16", &[50, 100], &tuned(&weights(1, 5000), 9))]);
+    batch.file("lab/base/model.safetensors", file);
+    let run = batch.zipllm(&[]).expect(0).silent();
+    let said = "lab/base@2 has its bases in versions of its own for 10.0 kB\n";
+    assert!(run.stdout.contains(said), "{}", run.stdout);
+    assert_eq!(batch.report("list", &["lab/base"]).get("base"), None);
+}
+
+/// Objects that somebody deleted are stored anew, and not in silence.
+#[test]
+fn a_run_that_heals_says_so() {
+    let batch = family();
+    batch.list(&["lab/base"]);
+    batch.zipllm(&[]).expect(0).silent();
+    let detail = batch.report("list", &["lab/base"]);
+    let card = &detail["files"][1];
+    assert_eq!(card["path"], "sub/card.md");
+    let name = card["segments"][0]["object"].as_str().unwrap();
+    fs::remove_file(batch.path("store/objects").join(&name[..2]).join(name)).unwrap();
+    let run = batch.zipllm(&[]).expect(0);
+    let run = run.says(&["objects of version 1 were missing or damaged, and are stored anew"]);
+    assert!(
+        run.stdout.contains("no new version was stored; "),
+        "{}",
+        run.stdout
+    );
+    batch.assert_clean();
+    let run = batch.zipllm(&[]).expect(0).silent();
+    assert!(
+        run.stdout.contains("nothing new was stored"),
+        "{}",
+        run.stdout
+    );
+}
+
 /// Neither on disk nor in the store: a warning, and the fine-tune is stored without it.
 #[test]
 fn a_base_that_is_nowhere_is_a_warning() {
@@ -387,7 +474,7 @@ fn an_unknown_model_gets_the_nearest_names() {
             .arg(batch.path("config.json"))
             .args(["lab/base", ""]),
     );
-    assert_ne!(run.code, Some(0));
+    run.expect(2).says(&["OUT is empty"]);
 }
 
 #[test]
@@ -509,7 +596,7 @@ fn a_summary_is_printed_and_control_characters_are_not() {
     for text in [
         "stored, version 1",
         "saved by file dedup",
-        "the store holds 1 models",
+        "the store holds 1 model, ",
     ] {
         assert!(run.stdout.contains(text), "{}", run.stdout);
     }

@@ -175,7 +175,14 @@ fn the_list_and_the_base_map_are_read() {
         (ids(&["org/base", "org/a_b"]), vec![])
     );
     let missing = config.base_map(&list.models).unwrap_err();
-    let expected = "config.json: \"base_ft_path\": ft.json: cannot open it: No such file or directory (os error 2)";
+    let expected = "config.json: \"base_ft_path\": ft.json: it is not there; without this setting the first model of \
+                    the list is the base of the others";
+    assert_eq!(message(&missing, dir.path()), expected);
+    // Beside the script that writes it, the hint is to run that.
+    fs::write(dir.path().join("setup_test_models.sh"), "").unwrap();
+    let missing = config.base_map(&list.models).unwrap_err();
+    let expected = "config.json: \"base_ft_path\": ft.json: it is not there; run setup_test_models.sh, which fetches \
+                    the models and writes it";
     assert_eq!(message(&missing, dir.path()), expected);
     fs::write(dir.path().join("ft.json"), r#"{"org/a_b": ["org/base"]}"#).unwrap();
     let map = config.base_map(&list.models).unwrap();

@@ -87,6 +87,11 @@ fn a_second_writer_is_refused_and_readers_are_not() {
         .restore("lab/large", "out", &[])
         .expect(1)
         .says(&["not in the store"]);
+    // What would be deleted can be told meanwhile.
+    batch
+        .verb("gc", &["--dry-run"])
+        .expect(0)
+        .says(&["note: ", &holder]);
     let report = batch.check().expect(0).json();
     assert!(
         report["warnings"].to_string().contains("unfinished files"),
@@ -150,7 +155,7 @@ fn who_waits_gets_the_store() {
     for child in waiting {
         Run::from(child.wait_with_output().unwrap())
             .expect(0)
-            .silent();
+            .says(&["waiting for process "]);
     }
     batch.assert_clean();
     batch.assert_restores("lab/large", &tree(&batch.path("models/lab/large")));
@@ -185,6 +190,7 @@ fn nothing_is_deleted_while_somebody_reads() {
     batch.zipllm(&[]).expect(1).says(&["is in use by process"]);
     drop(reader);
     let run = Run::from(waiting.wait_with_output().unwrap()).expect(0);
+    let run = run.says(&["waiting for process ", ", which reads it"]);
     assert_eq!(run.json()["freed_objects"], 1);
     batch.assert_clean();
 }
@@ -295,6 +301,8 @@ fn a_store_that_may_only_be_read_is_read() {
     assert_same(&original, &tree(&out), "restored by a reader");
     let check = [Path::new("check"), &config, Path::new("--read-data")];
     as_reader(ZIPLLM, &check).unwrap().expect(0).silent();
+    let dry = [Path::new("gc"), &config, Path::new("--dry-run")];
+    as_reader(ZIPLLM, &dry).unwrap().expect(0).silent();
     as_reader(ZIPLLM, &[&config])
         .unwrap()
         .expect(1)

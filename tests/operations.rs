@@ -121,6 +121,96 @@ fn list_names_models_and_what_they_take() {
     assert!(text.contains("50x100") && text.contains("delta"), "{text}");
     let text = batch.verb("list", &[]).expect(0).silent().stdout;
     assert!(IDS.iter().all(|id| text.contains(id)), "{text}");
+    assert!(!text.contains("that no model has"), "{text}");
+}
+
+/// What is in no model is in the sum, and said to be; and versions are counted as they are.
+#[test]
+fn list_says_what_no_model_has_and_which_versions_there_are() {
+    let batch = stored();
+    batch.verb("remove", &["lab/base"]).expect(0);
+    let report = batch.report("list", &[]);
+    let stats = batch.report("stats", &[]);
+    for key in ["unused_objects", "unused_bytes"] {
+        assert!(report[key].as_u64() > Some(0), "{report:#}");
+        assert_eq!(report[key], stats[key], "{key}");
+    }
+    // The fine-tune's base is removed, and its family is called by it all the same.
+    let family = &stats["families"][0];
+    assert_eq!(
+        (&family["root"], &family["root_removed"]),
+        (&json!("lab/base"), &json!(true))
+    );
+    let text = batch.verb("list", &[]).expect(0).silent().stdout;
+    assert!(text.contains("2 objects that no model has"), "{text}");
+
+    for text in ["second", "third"] {
+        batch.file("solo/weights.bin", text);
+        batch.list(&["solo"]);
+        batch.zipllm(&[]).expect(0);
+    }
+    batch.verb("remove", &["solo@2"]).expect(0);
+    let text = batch.verb("list", &[]).expect(0).silent().stdout;
+    assert!(
+        text.contains("3 (2 versions)") && text.contains("2 models in 3 versions, "),
+        "{text}"
+    );
+    let text = batch.verb("list", &["solo"]).expect(0).silent().stdout;
+    assert!(
+        text.starts_with("solo version 3 (versions: 1, 3)\n1 file, "),
+        "{text}"
+    );
+    // Storing says the same of the store.
+    let said = batch.zipllm(&[]).expect(0).stdout;
+    let sums = |text: &str| {
+        text.lines().find_map(|line| {
+            line.split_once("2 models in 3 versions")?
+                .1
+                .split_once(" (")
+                .map(|all| all.0.to_owned())
+        })
+    };
+    let listed = batch.verb("list", &[]).expect(0).stdout;
+    assert!(
+        sums(&said).is_some() && sums(&said) == sums(&listed),
+        "{said}{listed}"
+    );
+}
+
+/// A re-upload under another id belongs to the model's family, whatever it is called.
+#[test]
+fn copies_count_with_their_family() {
+    for copy in ["aa/copy", "zz/copy"] {
+        let batch = stored();
+        let source = batch.path("models/lab/base");
+        let path = source.to_str().unwrap();
+        let report = batch.report("add", &[path, "--as", copy]);
+        assert_eq!(report["models"][0]["status"], "stored");
+        let tune = batch.path("models/lab/tune");
+        batch.report("add", &[tune.to_str().unwrap(), "--as", "aa/tune"]);
+        let stats = batch.report("stats", &[]);
+        let families: Vec<_> = stats["families"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| {
+                (
+                    one["root"].as_str().unwrap(),
+                    one["models"].as_u64().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(families, [("lab/base", 4), ("solo", 1)], "{stats:#}");
+    }
+    let empty = Batch::new(&IDS);
+    fs::create_dir_all(empty.path("models/solo")).unwrap();
+    empty.list(&["solo"]);
+    empty.file("solo/x", "x");
+    empty.zipllm(&[]).expect(0);
+    empty.verb("remove", &["solo"]).expect(0);
+    empty.verb("gc", &[]).expect(0);
+    let text = empty.verb("stats", &[]).expect(0).silent().stdout;
+    assert_eq!(text, "the store has no models\n");
 }
 
 #[test]
@@ -229,6 +319,17 @@ fn cat_gives_any_part_of_a_file() {
         ),
         (&["lab/tune", path, "--range", "5-1"], 2, "a range is"),
         (&["lab/tune", "../x"], 2, "not a path in a model"),
+        (&["lab/tune", "/etc/passwd"], 2, "has to be relative"),
+        (
+            &["lab/tune", "nothing.of.the.kind"],
+            1,
+            "in lab/tune@1; `zipllm list`",
+        ),
+        (
+            &["lab/tune", "tokenizer.bin", "--tensor", "w"],
+            1,
+            "not stored as tensors",
+        ),
         (&["lab/tune@7", path], 1, "there is no version 7"),
         (&["lab/tune"], 2, "PATH is missing"),
         (
@@ -496,8 +597,15 @@ fn figures_are_drawn() {
     }
     let svg = fs::read_to_string(batch.path("p.svg")).unwrap();
     assert!(svg.contains("lab/base") && svg.contains("delta"), "{svg}");
-    batch
-        .verb("stats", &["--plot", "p.gif"])
-        .expect(1)
-        .says(&[".svg or .png"]);
+    for (name, code, said) in [
+        ("p.gif", 2, ".svg or .png"),
+        (
+            "nowhere/p.svg",
+            1,
+            "nowhere/p.svg: cannot create: No such file",
+        ),
+    ] {
+        let run = batch.verb("stats", &["--plot", name]).expect(code);
+        assert_eq!(run.says(&[said]).stdout, "", "{name}");
+    }
 }

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use batch::{Batch, ZIPLLM, names, tree};
+use batch::{Batch, ZIPLLM, assert_same, names, tree};
 use serde_json::json;
 use tensors::{noise, safetensors, tuned, weights};
 
@@ -77,10 +77,61 @@ fn a_model_is_added_from_anywhere() {
         .says(&["/nowhere/at/all"]);
     batch.verb("add", &[path, "--as", "../x"]).expect(2);
     batch
+        .verb("add", &[path, "--as", "lab/x", "--base", "lab/bas"])
+        .expect(1)
+        .says(&["lab/bas", "did you mean lab/base?"]);
+    batch
         .verb("add", &[path, "--as", "LAB/plain"])
         .expect(1)
         .says(&["only in case"]);
     batch.assert_clean();
+}
+
+/// What is no model is refused before anything is written.
+#[test]
+fn what_is_no_model_is_not_added() {
+    let batch = family();
+    batch.zipllm(&[]).expect(0);
+    let cache = batch.path("hub");
+    for folder in ["models--a--b", "models--c--d"] {
+        for part in ["snapshots/1", "blobs", "refs"] {
+            fs::create_dir_all(cache.join(folder).join(part)).unwrap();
+        }
+        fs::write(cache.join(folder).join("snapshots/1/config.json"), folder).unwrap();
+    }
+    fs::create_dir_all(batch.path("empty/nested")).unwrap();
+    let before = batch.stored();
+    for (place, said) in [
+        ("hub", "a cache of 2 models"),
+        ("empty", "there are no files"),
+        ("store", "is the store, or in it"),
+        ("store/objects", "is the store, or in it"),
+        ("", "holds the store"),
+    ] {
+        let path = batch.path(place);
+        batch
+            .verb("add", &[path.to_str().unwrap(), "--as", "a/b"])
+            .expect(2)
+            .says(&[said]);
+    }
+    assert_same(&before, &batch.stored(), "after refusals");
+    let one = batch.path("hub/models--a--b");
+    batch
+        .verb("add", &[one.to_str().unwrap(), "--as", "a/b"])
+        .expect(0)
+        .silent();
+    // An empty directory of a stored model may be a disk that is not mounted; after --delete-source it is none.
+    let empty = batch.path("empty");
+    let args = [empty.to_str().unwrap(), "--as", "a/b"];
+    let said = ["empty: nothing is there; version 1 is stored"];
+    let run = batch.verb("add", &args).expect(0).says(&said);
+    assert!(
+        run.stdout.contains("already stored      1"),
+        "{}",
+        run.stdout
+    );
+    let args = [&args[..], &["--delete-source"]].concat();
+    batch.verb("add", &args).expect(0).silent();
 }
 
 #[test]

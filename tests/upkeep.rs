@@ -13,6 +13,7 @@ mod tensors;
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use batch::{Batch, about, assert_same, names, tree};
 use serde_json::{Value, json};
@@ -464,7 +465,7 @@ fn a_run_stores_anew_what_lost_its_base() {
                 run.stderr
             );
             assert_eq!(
-                run.stderr.contains("stored anew"),
+                run.stderr.contains("; stored anew"),
                 !all,
                 "{what}: {}",
                 run.stderr
@@ -497,6 +498,38 @@ fn repair_without_the_models_says_what_is_lost() {
         assert_eq!(report["lost"][0]["models"], json!([IDS[2], IDS[1]]));
     }
     assert_eq!(fs::read(&path).unwrap(), damaged);
+    let run = batch.verb("repair", &[]).expect(3);
+    let next = "zipllm remove lab/next@1 lab/tune@1, then zipllm gc";
+    assert!(run.stdout.contains(next), "{}", run.stdout);
+    assert!(run.stdout.contains("--model-dir DIR"), "{}", run.stdout);
+    batch
+        .verb("repair", &["--model-dir", "/nowhere/at/all"])
+        .expect(2)
+        .says(&["--model-dir", "/nowhere/at/all"]);
+    // A damaged manifest says what can be done.
+    fs::write(batch.path("store/models/lab--next/000001.json"), "{}").unwrap();
+    batch
+        .verb("list", &[])
+        .expect(3)
+        .says(&["storing the model again", "`zipllm remove lab/next@1`"]);
+    batch.verb("remove", &["lab/next@1"]).expect(0);
+    batch.verb("list", &[]).expect(0).silent();
+}
+
+/// A cast is no change of size, and of tensors that cannot be compared there is no share.
+#[test]
+fn a_cast_is_another_dtype() {
+    let ids = ["a/half", "a/full"];
+    let batch = Batch::new(&ids);
+    for (id, dtype, size) in [(ids[0], "BF16", 2), (ids[1], "F32", 4)] {
+        let tensors = [("w", dtype, &[10, 10][..], &noise(1, 100 * size)[..])];
+        batch.file(&format!("{id}/model.safetensors"), safetensors(&tensors));
+    }
+    batch.zipllm(&[]).expect(0);
+    let text = batch.verb("diff", &ids).expect(0).stdout;
+    let said = "0 equal (0 B), 0 changed, 0 resized, 1 of another dtype, 0 added, 0 removed\n";
+    assert!(text.contains(said), "{text}");
+    assert_eq!(batch.report("diff", &ids).get("equal_share"), None);
 }
 
 #[test]
@@ -540,10 +573,72 @@ fn repair_removes_leftovers_and_makes_the_index_anew() {
         batch.assert_clean();
     }
     assert_eq!(batch.report("repair", &[])["index_rebuilt"], false);
-    let marker = store.join("zipllm.json");
+}
+
+#[test]
+fn repair_writes_the_format_marker_anew() {
+    let batch = family();
+    let marker = batch.path("store/zipllm.json");
     let whole = fs::read(&marker).unwrap();
-    fs::write(&marker, noise(1, 50)).unwrap();
-    batch.verb("repair", &[]).expect(3).says(&["zipllm.json"]);
-    fs::write(&marker, whole).unwrap();
-    batch.assert_clean();
+    for (damaged, code) in [(Some(noise(1, 50)), 3), (Some(vec![]), 3), (None, 1)] {
+        match &damaged {
+            Some(bytes) => fs::write(&marker, bytes).unwrap(),
+            None => fs::remove_file(&marker).unwrap(),
+        }
+        for verb in ["list", "check", "gc"] {
+            let run = batch.verb(verb, &[]).expect(code);
+            run.says(&["zipllm.json", "`zipllm repair` writes it anew"]);
+        }
+        let report = batch.report("repair", &[]);
+        assert_eq!(report["marker_rewritten"], true, "{damaged:?}");
+        assert_eq!(fs::read(&marker).unwrap(), whole);
+        batch.assert_clean();
+    }
+    assert_eq!(batch.report("repair", &[])["marker_rewritten"], false);
+    // Beside a file of this name that is somebody else's there is no store.
+    let other = batch.path("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("zipllm.json"), "{}").unwrap();
+    let mut command = Command::new(batch::ZIPLLM);
+    let run = batch::Run::of(command.args(["repair", "--store"]).arg(&other));
+    run.expect(3);
+    assert_eq!(names(&other), ["zipllm.json"]);
+    assert_eq!(fs::read(other.join("zipllm.json")).unwrap(), b"{}");
+}
+
+#[test]
+fn all_versions_are_copied_in_their_order() {
+    let batch = family();
+    for text in ["second", "third", "second"] {
+        batch.file("lab/tune/card.md", text);
+        batch.zipllm(&[]).expect(0);
+    }
+    let other = Batch::new(&IDS);
+    other.configure(&json!({}));
+    let config = other.path("config.json");
+    let to = [
+        "lab/tune",
+        "--all-versions",
+        "--to",
+        config.to_str().unwrap(),
+    ];
+    for was_there in [false, true] {
+        let report = batch.report("copy", &to);
+        let models = report["models"].as_array().unwrap();
+        let copied: Vec<_> = models.iter().map(|one| one["copied_as"].as_u64()).collect();
+        // The second and the fourth have one content: once it is there, the newest will do for both.
+        let first = if was_there { 4 } else { 2 };
+        assert_eq!(copied, [Some(1), Some(first), Some(3), Some(4)]);
+        assert!(
+            models.iter().all(|one| one["was_there"] == was_there),
+            "{report:#}"
+        );
+        other.assert_clean();
+    }
+    assert_eq!(names(&other.path("store/models/lab--tune")).len(), 4);
+    other.assert_restores("lab/tune", &tree(&batch.path("models/lab/tune")));
+    batch
+        .verb("copy", &[&["lab/none"], &to[1..]].concat())
+        .expect(1)
+        .says(&["not in the store"]);
 }

@@ -1,14 +1,15 @@
 //! The arguments of both programs.
 
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
 #[cfg(not(feature = "hub"))]
-use clap::{CommandFactory, error::ErrorKind};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::codec::select::Effort;
 use crate::config::EFFORTS;
+use crate::nearest::nearest;
 
 use super::place::PlaceArgs;
 
@@ -202,6 +203,34 @@ pub fn usage(message: &str) -> anyhow::Error {
     ZipllmArgs::command()
         .error(ErrorKind::UnknownArgument, message)
         .into()
+}
+
+/// Says of a first word that is neither a command, nor a file, nor looks like a path, that it is no command.
+pub fn unknown_command(word: &OsStr) -> Option<String> {
+    let text = word.to_str()?;
+    let is_word = text
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    let path = Path::new(word);
+    if !is_word || text.starts_with('-') || path.exists() && !path.is_dir() {
+        return None;
+    }
+    let commands = ZipllmArgs::command();
+    let known = commands.get_subcommands().map(clap::Command::get_name);
+    let known: Vec<_> = known.chain(["help"]).collect();
+    if text.is_empty() || known.contains(&text) {
+        return None;
+    }
+    let hint = match nearest(text, known).as_slice() {
+        _ if text == "restore" => {
+            "restoring is a program of its own: restore CONFIG MODEL OUT".to_owned()
+        }
+        [] => "`zipllm CONFIG` stores models, `zipllm --help` lists the commands".to_owned(),
+        [first, ..] => format!("did you mean {first}?"),
+    };
+    Some(format!(
+        "there is no command {text:?}, and no such file; {hint}"
+    ))
 }
 
 /// Parses a number of threads.

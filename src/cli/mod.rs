@@ -23,6 +23,13 @@ use crate::error::{Error, ErrorKind};
 
 /// Runs the `zipllm` program on the process's arguments.
 pub fn main_zipllm() -> ExitCode {
+    if let Some(reason) = std::env::args_os()
+        .nth(1)
+        .and_then(|word| args::unknown_command(&word))
+    {
+        let _ = writeln!(io::stderr(), "error: {}", terminal::escape_line(&reason));
+        return ExitCode::from(2);
+    }
     main_with::<args::ZipllmArgs>(commands::zipllm)
 }
 

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 
 use clap::Args;
@@ -58,6 +58,11 @@ impl PlaceArgs {
     pub fn find(self, words: Vec<OsString>, names: &[&str]) -> anyhow::Result<Place> {
         let all_threads = || available_parallelism().map_or(1, usize::from);
         let place = if let Some(storage_dir) = self.store {
+            let config = self.config.as_ref().map(Path::new);
+            if let Some(config) = config.filter(|path| is_config(path)) {
+                let reason = format!("{}: a config file or --store, not both", config.display());
+                return Err(Usage(reason).into());
+            }
             // Without a config file the first word is the verb's.
             Place {
                 storage_dir,
@@ -77,6 +82,11 @@ impl PlaceArgs {
         check_words(&place.words, names)?;
         Ok(place)
     }
+}
+
+/// Tells whether a first word is a config file, where a model or a path is due.
+fn is_config(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "json") && path.is_file()
 }
 
 fn check_words(words: &[OsString], names: &[&str]) -> Result<(), Usage> {

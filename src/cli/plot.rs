@@ -18,6 +18,7 @@ use plotters_backend::{
     BackendColor, BackendCoord, BackendStyle, BackendTextStyle, DrawingErrorKind,
 };
 
+use super::place::Usage;
 use super::terminal::{bytes, percent};
 use crate::report::Coded;
 use crate::stats::Stats;
@@ -27,6 +28,8 @@ const ROW: i32 = 26;
 const MARGIN: i32 = 20;
 /// Where bars begin: labels are to their left.
 const LEFT: i32 = 300;
+/// Letters of a label.
+const LABEL: usize = 32;
 /// Rows of each part, the largest first.
 const ROWS: usize = 12;
 
@@ -36,13 +39,28 @@ struct Part {
     rows: Vec<(String, u64, String)>,
 }
 
+/// Makes the file, before anything is printed, if its name is right.
+pub fn prepare(path: &Path) -> Result<()> {
+    if !matches!(ending(path), Some("svg" | "png")) {
+        let reason = format!("{}: the name has to end in .svg or .png", path.display());
+        bail!(Usage(reason));
+    }
+    let made = File::options().create(true).append(true).open(path);
+    made.with_context(|| format!("{}: cannot create", path.display()))?;
+    Ok(())
+}
+
+fn ending(path: &Path) -> Option<&str> {
+    path.extension().and_then(|ending| ending.to_str())
+}
+
 /// Draws the figures to a file, whose name ends in `.svg` or `.png`.
 pub fn draw(stats: &Stats, path: &Path) -> Result<()> {
     let parts = parts(stats);
     let rows: usize = parts.iter().map(|part| part.rows.len() + 2).sum();
     let height = 2 * MARGIN + ROW * i32::try_from(rows)?;
     let size = (WIDTH.unsigned_abs(), height.unsigned_abs());
-    match path.extension().and_then(|ending| ending.to_str()) {
+    match ending(path) {
         Some("svg") => paint(&SVGBackend::new(path, size).into_drawing_area(), &parts),
         Some("png") => paint(&Raster::new(path, size).into_drawing_area(), &parts),
         _ => bail!("{}: the name has to end in .svg or .png", path.display()),
@@ -121,8 +139,7 @@ where
         y += ROW;
         let longest = part.rows.iter().map(|row| row.1).max().unwrap_or(0).max(1);
         for (label, length, beside) in &part.rows {
-            let label: String = label.chars().take(32).collect();
-            text(area, &label, (MARGIN, y), 14)?;
+            text(area, &shortened(label), (MARGIN, y), 14)?;
             let room = u64::try_from(WIDTH - LEFT - 300)?;
             let width =
                 i32::try_from(u128::from(*length) * u128::from(room) / u128::from(longest))?;
@@ -138,6 +155,16 @@ where
     }
     area.present()?;
     Ok(())
+}
+
+/// A label that fits; of a model's id the end tells more than the beginning.
+fn shortened(label: &str) -> String {
+    let count = label.chars().count();
+    if count <= LABEL {
+        return label.to_owned();
+    }
+    let end = label.chars().skip(count + 3 - LABEL);
+    format!("...{}", end.collect::<String>())
 }
 
 fn text<D: DrawingBackend>(

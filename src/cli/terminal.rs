@@ -43,6 +43,12 @@ fn three_digits(value: f64) -> String {
     }
 }
 
+/// Writes how many there are of something, `1 file` or `2 files`.
+pub fn counted<N: std::fmt::Display + PartialEq + From<u8>>(count: N, what: &str) -> String {
+    let end = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {what}{end}")
+}
+
 /// Writes `part` as a share of `whole`.
 pub fn percent(part: u64, whole: u64) -> String {
     #[allow(clippy::cast_precision_loss)]
@@ -69,7 +75,7 @@ pub fn megabytes_per_second(count: u64, seconds: f64) -> String {
     format!("{rate:.1} MB/s")
 }
 
-/// Lays out rows as a table: the first column to the left, the others to the right.
+/// Lays out rows as a table: the first column, and that of names called "base", to the left, the others to the right.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let cells =
         |row: &[String], column: usize| row.get(column).map_or(0, |cell| cell.chars().count());
@@ -84,20 +90,21 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
                 .max(title.chars().count())
         })
         .collect();
+    let left: Vec<bool> = header.iter().map(|title| *title == "base").collect();
     let header: Vec<String> = header.iter().map(ToString::to_string).collect();
     std::iter::once(&header)
         .chain(rows)
-        .map(|row| line(row, &widths))
+        .map(|row| line(row, &widths, &left))
         .collect()
 }
 
-fn line(row: &[String], widths: &[usize]) -> String {
+fn line(row: &[String], widths: &[usize], left: &[bool]) -> String {
     let cells = row
         .iter()
         .zip(widths)
         .enumerate()
         .map(|(column, (cell, width))| {
-            if column == 0 {
+            if column == 0 || left.get(column) == Some(&true) {
                 format!("{cell:<width$}")
             } else {
                 format!("{cell:>width$}")
@@ -134,6 +141,10 @@ mod tests {
             assert_eq!(bytes(count), text);
         }
         assert_eq!(percent(1, 8), "12.5 %");
+        assert_eq!(
+            [0, 1, 2].map(|n| counted(n, "file")),
+            ["0 files", "1 file", "2 files"]
+        );
         assert_eq!(percent(0, 0), "0.0 %");
         assert_eq!(rate(3_000_000_000, 2.0), "1.50 GB/s");
         #[cfg(feature = "hub")]
@@ -149,5 +160,7 @@ mod tests {
     fn tables_line_up() {
         let text = table(&["a", "bb"], &[vec!["xyz".into(), "1".into()]]);
         assert_eq!(text, "a    bb\nxyz   1\n");
+        let text = table(&["a", "base"], &[vec!["x".into(), "y".into()]]);
+        assert_eq!(text, "a  base\nx  y\n");
     }
 }

@@ -145,9 +145,9 @@ fn cycle_warning(path: &Path, members: &[&ModelId]) -> String {
     };
     let path = path.display();
     match names.as_slice() {
-        [alone] => format!("{path}: {alone} is named as its own base; it is stored without one"),
+        [alone] => format!("{path}: {alone} is named as its own base; that is ignored"),
         _ => format!(
-            "{path}: {}{more} are each other's bases in a circle; they are stored without one",
+            "{path}: {}{more} are each other's bases in a circle; that is ignored",
             names.join(", ")
         ),
     }
@@ -218,17 +218,17 @@ mod tests {
             (
                 r#"{"a": ["a", "b"]}"#,
                 "a b<a",
-                "a is named as its own base; it is stored without one",
+                "a is named as its own base; that is ignored",
             ),
             (
                 r#"{"a": ["b"], "b": ["a", "c"]}"#,
                 "a b c<b",
-                "b, a are each other's bases in a circle; they are stored without one",
+                "b, a are each other's bases in a circle; that is ignored",
             ),
             (
                 r#"{"b": ["a"], "c": ["b"], "a": ["c"]}"#,
                 "a b c",
-                "a, b, c are each other's bases in a circle; they are stored without one",
+                "a, b, c are each other's bases in a circle; that is ignored",
             ),
         ] {
             let map = map(text);

@@ -31,6 +31,8 @@ const MAX_CONFIG_BYTES: u64 = 1 << 20;
 const MAX_LIST_BYTES: u64 = 64 << 20;
 /// The most threads that can be asked for.
 const MAX_THREADS: u64 = 1024;
+/// What writes the base map of the batch that comes with the sources, beside its `config.json`.
+const SETUP_SCRIPT: &str = "setup_test_models.sh";
 /// The zstd level when none is given.
 const DEFAULT_ZSTD_LEVEL: i32 = 3;
 
@@ -122,6 +124,19 @@ impl Config {
         let Some(path) = &self.base_ft_path else {
             return Ok(BaseMap::first_is_base(models));
         };
+        if path.symlink_metadata().is_err() {
+            let script = self.path.with_file_name(SETUP_SCRIPT);
+            let hint = if script.is_file() {
+                format!(
+                    "run {}, which fetches the models and writes it",
+                    script.display()
+                )
+            } else {
+                "without this setting the first model of the list is the base of the others".into()
+            };
+            let reason = format!("{}: it is not there; {hint}", path.display());
+            return Err(self.fault("base_ft_path", reason));
+        }
         BaseMap::parse(&self.named_text("base_ft_path", path)?, path)
     }
 

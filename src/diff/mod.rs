@@ -44,8 +44,9 @@ pub struct DiffReport {
     pub added: Vec<TensorPlace>,
     /// Tensors that only the first has.
     pub removed: Vec<TensorPlace>,
-    /// Of the weights of equal and changed tensors, the share that is equal, 0 to 1.
-    pub equal_share: f64,
+    /// Of the weights of equal and changed tensors, the share that is equal, 0 to 1; absent where there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub equal_share: Option<f64>,
     /// Seconds that it took.
     pub seconds: f64,
 }
@@ -143,7 +144,7 @@ pub fn run(
     left.sort_unstable();
     let left = left.iter().filter_map(|at| old_tensors.get(*at));
     report.removed = left.map(Found::place).collect();
-    report.equal_share = distance::share(equal, all);
+    report.equal_share = (all > 0).then(|| distance::share(equal, all));
     report.seconds = start.elapsed().as_secs_f64();
     Ok(report)
 }
@@ -221,7 +222,7 @@ impl DiffReport {
             resized: Vec::new(),
             added: Vec::new(),
             removed: Vec::new(),
-            equal_share: 0.0,
+            equal_share: None,
             seconds: 0.0,
         };
         for file in &new.files {

@@ -332,12 +332,16 @@ fn summarise(
 fn totals(store: &Store) -> StoreTotals {
     let index = store.index().unwrap_or_default();
     let models = store.models().unwrap_or_default();
-    let newest = models
+    let versions = models
         .iter()
-        .filter_map(|model| store.newest(&model.id).ok().flatten());
+        .flat_map(|model| model.versions.iter().map(|version| (&model.id, *version)));
+    let read = versions
+        .clone()
+        .filter_map(|(id, version)| store.outline(id, version).ok().flatten());
     StoreTotals {
         models: models.len() as u64,
-        model_bytes: sum(newest.map(|manifest| manifest.bytes)),
+        versions: versions.count() as u64,
+        model_bytes: sum(read.map(|outline| outline.bytes)),
         objects: index.len() as u64,
         object_bytes: sum(index.values().map(|record| record.stored_len)),
     }

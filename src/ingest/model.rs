@@ -41,6 +41,10 @@ pub fn ingest(
     let existing = existing(run, job, directory, report)?;
     if let Some(manifest) = &existing {
         let gone = listing.files.is_empty() && !manifest.files.is_empty();
+        if gone {
+            report.files = manifest.files.len();
+            report.bytes = manifest.bytes;
+        }
         if gone || run.options.may_be_deleted && is_rest(manifest, &listing)? {
             return revisions::keep(run, directory, manifest, report);
         }
@@ -73,7 +77,11 @@ pub fn ingest(
     run.writer.barrier()?;
     let store = run.writer.store().clone();
     manifest.bases = pairs.conclude(&store, &mut run.search, &manifest)?;
-    let most = manifest.bases.iter().find_map(|share| share.model.clone());
+    let mut others = manifest
+        .bases
+        .iter()
+        .filter_map(|share| share.model.clone());
+    let most = others.find(|id| *id != job.model);
     manifest.base = manifest.base.take().or(most);
     report.base.clone_from(&manifest.base);
     report.bases.clone_from(&manifest.bases);
@@ -95,6 +103,12 @@ fn conclude(
         {
             // Objects that were lost or damaged may have been stored anew.
             run.writer.barrier()?;
+            if report.stored_bytes > 0 {
+                report.warnings.push(format!(
+                    "objects of version {} were missing or damaged, and are stored anew ({} bytes)",
+                    old.version, report.stored_bytes
+                ));
+            }
             report.status = Status::AlreadyStored;
             old.version
         }
@@ -219,14 +233,14 @@ fn base_tensors(store: &Store, job: &Job, report: &mut ModelReport) -> Result<Op
         Ok(Some(manifest)) => Ok(Some(BaseTensors::of(&manifest))),
         Ok(None) => {
             report.warnings.push(format!(
-                "its base {base} is not in the store (not on disk either, or it failed before); stored without a base"
+                "its base {base} is not in the store (not on disk either, or it failed before); that is ignored, and bases are found by search"
             ));
             Ok(None)
         }
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             report
                 .warnings
-                .push(format!("{error}; stored without a base"));
+                .push(format!("{error}; bases are found by search"));
             report.damage = true;
             Ok(None)
         }

@@ -46,7 +46,7 @@ pub fn shares(
 }
 
 /// Finds for each base a model that holds it, and why it was looked at: of several a hint, then the one that could
-/// serve for most bytes.
+/// serve for most bytes; at last the model itself, of which an older version holds it.
 pub fn holders<'o>(
     find: &FindTensors<'_>,
     owners: &'o Owners,
@@ -68,7 +68,8 @@ pub fn holders<'o>(
     };
     let mut holder = |one: &Based<'_>| {
         let others = owners.of(&one.base).filter(|model| *model != own);
-        let model = others.max_by_key(rank);
+        let itself = || owners.of(&one.base).find(|model| *model == own);
+        let model = others.max_by_key(rank).or_else(itself);
         let why = match model {
             Some(model) if hints.contains(model) => Why::Hint,
             Some(model) if names_it(find, &mut tensors, model, one) => Why::Name,

@@ -1,6 +1,6 @@
 //! Repair: makes anew what can be made anew, and says what is lost.
 //!
-//! Opening the store for writing removes unfinished files and makes a damaged index anew. A damaged or missing object is
+//! A damaged or missing format marker is written anew. Opening the store for writing removes unfinished files and makes a damaged index anew. A damaged or missing object is
 //! stored anew if a file in the models' directory still has its bytes; where it has not, so are the objects that were encoded
 //! against it. Nothing is deleted but scans, which only save reading: a damaged object's file stays until one that is
 //! known to be right takes its place.
@@ -44,6 +44,8 @@ pub struct Options {
 /// What was repaired, and what was not.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct RepairReport {
+    /// Whether the format marker, `zipllm.json`, was written anew.
+    pub marker_rewritten: bool,
     /// Unfinished files that were removed.
     pub temps_removed: usize,
     /// Whether the index was made anew.
@@ -73,7 +75,9 @@ pub struct Healed {
 /// Fails where the store cannot be read or written; damage that stays is in the report.
 pub fn run(root: &Path, options: &Options, monitor: &dyn Monitor) -> Result<RepairReport> {
     let start = Instant::now();
+    let marker_rewritten = StoreWriter::mend_marker(root, options.wait)?;
     let mut report = look_before(root)?;
+    report.marker_rewritten = marker_rewritten;
     let mut writer = StoreWriter::open_existing(root, options.wait)?;
     report.scans_removed = remove_scans(&mut writer)?;
     let pool = threads::pool(options.threads, root)?;

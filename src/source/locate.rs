@@ -60,6 +60,50 @@ pub(super) fn is_cache_folder(path: &Path) -> Result<bool> {
     Ok(exists(&path.join("snapshots"))? && exists(&path.join("blobs"))?)
 }
 
+/// The folders of a Hugging Face cache's models in a directory, by name; none where it is no such cache.
+///
+/// # Errors
+///
+/// Fails where the directory cannot be listed.
+pub fn cache_folders(directory: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in directory.read_dir().map_err(Error::io("list", directory))? {
+        let entry = entry.map_err(Error::io("list", directory))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with("models--") && is_cache_folder(&entry.path())? {
+            found.push(name);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// Finds further directories that a model could be in, besides the one that [`locate`] takes: they are passed over.
+///
+/// # Errors
+///
+/// Fails where a place cannot be looked at.
+pub fn passed_over(model_dir: &Path, id: &ModelId) -> Result<Vec<PathBuf>> {
+    let plain = ["/", "--", "_"].map(|separator| model_dir.join(id.joined(separator)));
+    let mut places = plain.to_vec();
+    places.extend(cache_folder(model_dir, id)?);
+    // Two names may be one directory, by a link; a model without an organisation has one name only.
+    let mut seen = Vec::new();
+    let mut others = Vec::new();
+    for place in places {
+        let Ok(real) = place.canonicalize() else {
+            continue;
+        };
+        if !seen.contains(&real) {
+            if !seen.is_empty() {
+                others.push(place);
+            }
+            seen.push(real);
+        }
+    }
+    Ok(others)
+}
+
 /// Takes the directory at `path` as a model's: a plain one, a folder of a Hugging Face cache, or a snapshot in one.
 ///
 /// # Errors

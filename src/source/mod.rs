@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 pub use file::{OpenFile, SourceFile, Stamp};
 pub use left_out::{DOWNLOADS, LeftOut};
-pub use locate::{at, locate};
+pub use locate::{at, cache_folders, locate, passed_over};
 pub use revisions::{every_revision, every_revision_at};
 pub use scan::{Listing, MAX_ENTRIES};
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::fs::lock_file;
-use crate::error::{Error, Result};
+use crate::error::{Error, NOTICE, Result};
 
 /// Held for as long as a process writes to a store.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl WriteLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if wait => {
-                tracing::info!(holder = holder(&mut file), "waiting for the store");
+                tell_waiting(&holder(&mut file));
                 file.lock().map_err(Error::io("lock", path))?;
             }
             Err(TryLockError::WouldBlock) => {
@@ -62,6 +62,7 @@ impl ReadLock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) if wait => {
+                tell_waiting(&readers(&file));
                 file.lock().map_err(Error::io("lock", path))?;
             }
             Err(TryLockError::WouldBlock) => {
@@ -74,6 +75,12 @@ impl ReadLock {
         }
         Ok(Self { _file: file })
     }
+}
+
+/// A wait may be long: whoever runs the program should know for whom.
+fn tell_waiting(holder: &str) {
+    let holder = holder.escape_debug();
+    tracing::warn!(target: NOTICE, "waiting for {holder}");
 }
 
 /// Makes a lock's file where there is none.

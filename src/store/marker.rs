@@ -44,7 +44,7 @@ impl Marker {
         let marker: Self = parsed.map_err(|refused| match refused {
             Refused::Damaged(reason) => Error::CorruptFile {
                 path: path.to_path_buf(),
-                reason: format!("damaged format marker: {reason}"),
+                reason: format!("damaged format marker: {reason}; `zipllm repair` writes it anew"),
             },
             Refused::Format(format) => newer(format!("store format {format}")),
         })?;

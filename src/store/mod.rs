@@ -67,13 +67,27 @@ impl Store {
             _readers: readers,
         };
         if store.is_marked()? {
-            Ok(store)
-        } else {
-            Err(Error::input(
-                root,
-                "there is no store here (no zipllm.json)",
-            ))
+            return Ok(store);
         }
+        let reason = if store.has_content()? {
+            "its zipllm.json is missing; `zipllm repair` writes it anew"
+        } else {
+            "there is no store here (no zipllm.json)"
+        };
+        Err(Error::input(root, reason))
+    }
+
+    /// Tells whether there are the directories of a store, marked or not.
+    fn has_content(&self) -> Result<bool> {
+        let entries = self.list(self.layout.root())?;
+        let has = |path: &Path| {
+            let mut names = entries.iter().filter(|entry| entry.is_dir);
+            names.any(|entry| {
+                path.file_name()
+                    .is_some_and(|name| name == entry.name.as_str())
+            })
+        };
+        Ok(has(&self.layout.objects()) && has(&self.layout.models()))
     }
 
     /// Tells whether the format marker is there; one that this build cannot read is an error.
@@ -228,7 +242,7 @@ impl Store {
         };
         let corrupt = |reason: String| Error::CorruptFile {
             path: path.clone(),
-            reason: format!("damaged manifest: {reason}"),
+            reason: damaged_manifest(id, version, &reason),
         };
         let parsed = sealed::parse_format(&bytes, manifest::FORMAT);
         let manifest: Manifest = parsed.map_err(|refused| match refused {
@@ -273,6 +287,14 @@ impl Store {
             other => other.map_err(Error::io("list", path)),
         }
     }
+}
+
+/// Says of a version's manifest what is wrong with it, and what can be done.
+fn damaged_manifest(id: &ModelId, version: u32, reason: &str) -> String {
+    format!(
+        "damaged manifest: {reason}; storing the model again makes a new version, `zipllm remove {id}@{version}` gives \
+         this one up"
+    )
 }
 
 fn version_of(file_name: &str) -> Option<u32> {

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::manifest::FORMAT;
+use super::manifest::{BaseShare, FORMAT};
 use super::{Store, sealed};
 use crate::error::Result;
 use crate::hash::Hash;
@@ -26,6 +26,9 @@ pub struct Outline {
     /// The model whose tensors were the bases, if any.
     #[serde(default)]
     pub base: Option<ModelId>,
+    /// Which models' tensors served as bases.
+    #[serde(default)]
+    pub bases: Vec<BaseShare>,
     /// Bytes of all files.
     pub bytes: u64,
     /// Every file.

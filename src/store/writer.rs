@@ -16,7 +16,7 @@ use super::lock::{self, WriteLock};
 use super::manifest::Manifest;
 use super::object::{ChunkEntry, Frame, Head, checksum};
 use super::{Marker, Store, layout::Layout, sealed};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::hash::{ChainingValue, Hash};
 use crate::name::ModelId;
 use crate::sketch::Sketch;
@@ -106,6 +106,34 @@ impl StoreWriter {
     pub fn open_existing(root: &Path, wait: bool) -> Result<Self> {
         Store::open(root)?;
         Self::open_with(Arc::new(LocalDisk), root, wait)
+    }
+
+    /// Writes the format marker of the store at `root` anew where it is damaged, or gone from beside the store's
+    /// directories. Returns whether it did; one of a newer format stays, and is an error.
+    pub fn mend_marker(root: &Path, wait: bool) -> Result<bool> {
+        let store = Store {
+            layout: Layout::new(root),
+            disk: Arc::new(LocalDisk),
+            _readers: None,
+        };
+        match store.is_marked() {
+            Ok(true) => return Ok(false),
+            Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+            // A file of this name beside which there is no store may be anybody's.
+            _ if !store.has_content()? => return Ok(false),
+            _ => {}
+        }
+        let _lock = WriteLock::take(&store.layout.lock(), root, wait)?;
+        let tmp = store.layout.tmp();
+        let made = store.disk.create_dir(&tmp);
+        made.map_err(Error::io("create", &tmp))?;
+        let path = store.layout.marker();
+        let bytes = sealed::to_bytes(&Marker::new())
+            .map_err(io::Error::from)
+            .map_err(Error::io("serialise", &path))?;
+        let temp = tmp.join(format!("{}-marker", std::process::id()));
+        replace(&*store.disk, &temp, &path, &bytes)?;
+        Ok(true)
     }
 
     /// The store, for reading; objects that are not yet durable are not in it.

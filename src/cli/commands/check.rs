@@ -6,7 +6,7 @@ use crate::check::{self, CheckReport, Damage, Options, Subset};
 use crate::cli::Outcome;
 use crate::cli::place::PlaceArgs;
 use crate::cli::progress::Bar;
-use crate::cli::terminal::{bytes, escape_line, rate};
+use crate::cli::terminal::{bytes, counted, escape_line, rate};
 use crate::store::Store;
 
 /// Files that a person is shown of those that one object hurts.
@@ -93,13 +93,16 @@ fn summary(report: &CheckReport, read_data: bool) -> String {
         ", structure only (--read-data reads everything)".into()
     };
     let verdict = if report.is_damaged() {
-        format!("{} problems", report.damage.len())
+        counted(report.damage.len(), "problem")
     } else {
         "no damage".into()
     };
     text += &format!(
-        "{verdict}: {} models in {} versions, {} objects{read}, in {:.1} s\n",
-        report.models, report.versions, report.objects, report.seconds
+        "{verdict}: {} in {}, {}{read}, in {:.1} s\n",
+        counted(report.models, "model"),
+        counted(report.versions, "version"),
+        counted(report.objects, "object"),
+        report.seconds
     );
     text
 }

@@ -1,6 +1,7 @@
 //! `zipllm CONFIG`: stores every listed model, bases first.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -8,13 +9,13 @@ use super::delete_source::{self, Sources};
 use crate::cli::Outcome;
 use crate::cli::args::CompressArgs;
 use crate::cli::progress::Bar;
-use crate::cli::terminal::{bytes, peak_memory, percent, rate, table};
+use crate::cli::terminal::{bytes, counted, peak_memory, percent, rate, table};
 use crate::codec::EncodeOptions;
 use crate::config::Config;
 use crate::ingest::{self, Job};
 use crate::name::ModelId;
 use crate::report::{Coded, IngestReport, ModelReport, Status};
-use crate::source::{every_revision, locate};
+use crate::source::{every_revision, locate, passed_over};
 use crate::store::manifest::BaseShare;
 
 pub fn run(args: CompressArgs) -> anyhow::Result<Outcome> {
@@ -60,6 +61,7 @@ pub fn run(args: CompressArgs) -> anyhow::Result<Outcome> {
         ingest::run(&jobs, models, store, &options, &Bar::default())?
     };
     super::left_out::warn(&mut report, &config);
+    warn_of_passed_over(&mut report, &config);
     warnings.extend(tell_unlisted(&report, &options.optional));
     report.warnings.splice(0..0, warnings);
     let deleted = args.delete_source.then(|| {
@@ -73,6 +75,32 @@ pub fn run(args: CompressArgs) -> anyhow::Result<Outcome> {
         delete_source::run(&report, locate, &config.storage_dir, options.threads)
     });
     conclude(report, deleted.transpose()?, args.json)
+}
+
+/// Says of a model that lies in `model_dir` under several names which of them were not looked at.
+fn warn_of_passed_over(report: &mut IngestReport, config: &Config) {
+    let ids: HashSet<_> = report.models.iter().map(|row| row.model.clone()).collect();
+    // Another model's directory may have a name that would do for this one.
+    let is_others = |place: &PathBuf| {
+        ids.iter()
+            .any(|id| *place == config.model_dir.join(id.as_str()))
+    };
+    let mut seen = HashSet::new();
+    for model in &mut report.models {
+        if !seen.insert(model.model.clone()) {
+            continue;
+        }
+        // What cannot be looked at has failed before.
+        let places = passed_over(&config.model_dir, &model.model).unwrap_or_default();
+        let places = places.iter().filter(|place| !is_others(place));
+        let told = places.map(|place| {
+            format!(
+                "{} is passed over: it lies under another name too",
+                place.display()
+            )
+        });
+        model.warnings.extend(told);
+    }
 }
 
 /// Prints what a run did, and says how it ended.
@@ -157,29 +185,45 @@ fn tell_problems(report: &IngestReport) {
 fn summary(report: &IngestReport) -> String {
     let rows: Vec<_> = report.models.iter().map(row).collect();
     let header = [
-        "model", "status", "files", "size", "stored", "ratio", "dedup", "delta", "solo", "time",
+        "model", "status", "files", "size", "stored", "ratio", "known", "delta to", "solo to",
+        "time",
     ];
     let savings = &report.savings;
     let saved = |coded: Coded| bytes(coded.raw_bytes.saturating_sub(coded.stored_bytes));
     let memory =
         peak_memory().map_or_else(String::new, |peak| format!(", peak memory {}", bytes(peak)));
+    let versions = if report.store.versions > report.store.models {
+        format!(" in {} versions", report.store.versions)
+    } else {
+        String::new()
+    };
+    let stored = match (report.bytes, report.stored_bytes) {
+        (0, 0) => format!("nothing new was stored, in {:.1} s\n", report.seconds),
+        (0, written) => format!(
+            "no new version was stored; {} of objects were written, in {:.1} s\n",
+            bytes(written),
+            report.seconds
+        ),
+        _ => format!(
+            "stored {} in {} ({}) in {:.1} s ({}) with {} threads{memory}\n\
+             saved by file dedup {}, tensor dedup {}, delta {}, solo {}, other files {}\n",
+            bytes(report.bytes),
+            bytes(report.stored_bytes),
+            percent(report.stored_bytes, report.bytes),
+            report.seconds,
+            rate(report.bytes, report.seconds),
+            report.threads,
+            bytes(savings.file_dedup_bytes),
+            bytes(savings.tensor_dedup_bytes),
+            saved(savings.delta),
+            saved(savings.solo),
+            saved(savings.plain),
+        ),
+    };
     format!(
-        "{}\nstored {} in {} ({}) in {:.1} s ({}) with {} threads{memory}\n\
-         saved by file dedup {}, tensor dedup {}, delta {}, solo {}, other files {}\n\
-         the store holds {} models of {} in {} ({})\n",
+        "{}\n{stored}the store holds {}{versions}, {}, in {} ({})\n",
         table(&header, &rows) + &bases(report),
-        bytes(report.bytes),
-        bytes(report.stored_bytes),
-        percent(report.stored_bytes, report.bytes),
-        report.seconds,
-        rate(report.bytes, report.seconds),
-        report.threads,
-        bytes(savings.file_dedup_bytes),
-        bytes(savings.tensor_dedup_bytes),
-        saved(savings.delta),
-        saved(savings.solo),
-        saved(savings.plain),
-        report.store.models,
+        counted(report.store.models, "model"),
         bytes(report.store.model_bytes),
         bytes(report.store.object_bytes),
         percent(report.store.object_bytes, report.store.model_bytes),
@@ -188,15 +232,21 @@ fn summary(report: &IngestReport) -> String {
 
 /// Says whose tensors served as bases, a line a model.
 fn bases(report: &IngestReport) -> String {
-    let share = |share: &BaseShare| {
-        let why = super::why(share.why);
-        let model = share.model.as_ref().map_or("?", ModelId::as_str);
-        format!("{model} for {} ({why})", bytes(share.bytes))
+    let share = |of: &ModelId, share: &BaseShare| match &share.model {
+        Some(model) if model != of => {
+            let why = super::why(share.why);
+            format!("{model} for {} ({why})", bytes(share.bytes))
+        }
+        _ => format!("versions of its own for {}", bytes(share.bytes)),
     };
     let based = report.models.iter().filter(|model| !model.bases.is_empty());
     let line = |model: &ModelReport| {
-        let shares: Vec<_> = model.bases.iter().map(share).collect();
-        format!("{} has its bases in {}\n", model.model, shares.join(", "))
+        let shares = model.bases.iter().map(|one| share(&model.model, one));
+        let shares: Vec<_> = shares.collect();
+        let version = model.version.filter(|version| *version > 1);
+        let version = version.map_or_else(String::new, |version| format!("@{version}"));
+        let of = format!("{}{version}", model.model);
+        format!("{of} has its bases in {}\n", shares.join(", "))
     };
     let lines: Vec<_> = based.map(line).collect();
     if lines.is_empty() {
@@ -227,7 +277,8 @@ fn row(model: &ModelReport) -> Vec<String> {
     if model.status == Status::Stored {
         let savings = &model.savings;
         let ratio = |coded: Coded| {
-            if coded.raw_bytes == 0 {
+            // Of next to nothing a ratio says nothing of the model.
+            if coded.raw_bytes <= model.bytes / 1000 {
                 "-".into()
             } else {
                 percent(coded.stored_bytes, coded.raw_bytes)

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::cli::Outcome;
 use crate::cli::place::{PlaceArgs, Usage};
 use crate::cli::progress::Bar;
-use crate::cli::terminal::bytes;
+use crate::cli::terminal::{bytes, counted};
 use crate::config::Config;
 use crate::copy::{self, CopyReport, Options};
 use crate::restore::find_manifest;
@@ -34,6 +34,9 @@ pub struct CopyArgs {
     /// The other store's directory, in place of a config file
     #[arg(long, value_name = "DIR", conflicts_with = "to")]
     to_store: Option<PathBuf>,
+    /// Copy all versions of a model named without one, oldest first, instead of the newest only
+    #[arg(long)]
+    all_versions: bool,
     /// Wait while another process writes to the other store
     #[arg(long)]
     wait: bool,
@@ -65,6 +68,7 @@ pub fn run(args: CopyArgs) -> anyhow::Result<Outcome> {
     let options = Options {
         threads: place.threads,
         encode,
+        all_versions: args.all_versions,
     };
     let report = copy::run(&source, &models, writer, options, &Bar::default())?;
     for model in &report.models {
@@ -102,8 +106,8 @@ fn describe(report: &CopyReport) -> String {
         };
     }
     text + &format!(
-        "copied {} objects of {} in {}, verified, in {:.1} s\n",
-        report.objects,
+        "copied {} of {} in {}, verified, in {:.1} s\n",
+        counted(report.objects, "object"),
         bytes(report.raw_bytes),
         bytes(report.stored_bytes),
         report.seconds

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::cli::Outcome;
 use crate::cli::progress::Bar;
-use crate::cli::terminal::bytes;
+use crate::cli::terminal::{bytes, counted};
 use crate::delete_source::{self, DeleteReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::name::ModelId;
@@ -79,8 +79,9 @@ impl Sources {
         let sum = self.deleted.iter().map(|one| one.bytes).sum();
         let models: BTreeSet<_> = self.deleted.iter().map(|one| &one.model).collect();
         format!(
-            "deleted {files} files of {} models, {}, after comparing them with the store\n",
-            models.len(),
+            "deleted {} of {}, {}, after comparing them with the store\n",
+            counted(files, "file"),
+            counted(models.len(), "model"),
             bytes(sum)
         )
     }

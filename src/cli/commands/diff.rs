@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::Outcome;
 use crate::cli::place::PlaceArgs;
 use crate::cli::terminal::{bytes, escape_line, table};
-use crate::diff::{self, DiffReport, TensorPlace};
+use crate::diff::{self, DiffReport, ResizedTensor, TensorPlace};
 use crate::store::Store;
 
 /// `zipllm diff CONFIG MODEL MODEL`.
@@ -56,15 +56,19 @@ fn describe(report: &DiffReport) -> String {
             .map(|path| format!("  {sign} {}\n", escape_line(path.as_str())));
         text += &lines.collect::<String>();
     }
+    let is_cast = |one: &&ResizedTensor| one.from.shape == one.to.shape;
+    let cast = report.resized.iter().filter(is_cast).count();
+    let share = report.equal_share.map_or_else(String::new, |share| {
+        format!("; {:.2} % of the weights compared are equal", 100.0 * share)
+    });
     text += &format!(
-        "tensors: {} equal ({}), {} changed, {} resized, {} added, {} removed; {:.2} % of the weights are equal\n",
+        "tensors: {} equal ({}), {} changed, {} resized, {cast} of another dtype, {} added, {} removed{share}\n",
         report.equal_tensors,
         bytes(report.equal_bytes),
         report.changed.len(),
-        report.resized.len(),
+        report.resized.len() - cast,
         report.added.len(),
         report.removed.len(),
-        100.0 * report.equal_share
     );
     text += &changed(report);
     for resized in &report.resized {

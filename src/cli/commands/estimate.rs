@@ -150,7 +150,8 @@ fn base(model: &ModelEstimate) -> String {
     let Some(share) = model.bases.first() else {
         return "-".into();
     };
-    let name = share.model.as_ref().map_or("?", ModelId::as_str);
+    let other = share.model.as_ref().filter(|id| **id != model.model);
+    let name = other.map_or("its own versions", ModelId::as_str);
     format!(
         "{name} ({}, {})",
         percent(share.bytes, model.bytes),

@@ -7,6 +7,7 @@ use clap::Args;
 use crate::cli::Outcome;
 use crate::cli::place::PlaceArgs;
 use crate::cli::terminal::bytes;
+use crate::error::Error;
 use crate::gc::{self, GcReport, Options};
 use crate::store::Store;
 use crate::store::lock::WriteLock;
@@ -58,7 +59,14 @@ pub fn run(args: GcArgs) -> anyhow::Result<Outcome> {
     let report = if args.dry_run {
         let store = Store::open(&place.storage_dir)?;
         let layout = store.layout();
-        let _lock = WriteLock::take(&layout.lock(), layout.root(), args.wait)?;
+        // Nothing is written, so that a store which may only be read, or is written to just now, is no obstacle.
+        let lock = WriteLock::take(&layout.lock(), layout.root(), args.wait);
+        if let Err(error @ Error::Locked { .. }) = &lock {
+            super::tell(
+                "note",
+                &format!("{error}; what that has not finished counts as what no model needs"),
+            );
+        }
         gc::dry_run(&store, &options)?
     } else {
         gc::run(place.writer(args.wait)?, &options)?

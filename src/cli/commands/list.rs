@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::Outcome;
 use crate::cli::place::PlaceArgs;
-use crate::cli::terminal::{bytes, escape_line, percent, table};
+use crate::cli::terminal::{bytes, counted, escape_line, percent, table};
 use crate::list::{self, FileDetail, ModelDetail, ModelList, SegmentDetail, Stored};
 use crate::store::Store;
 use crate::survey::ModelRow;
@@ -64,20 +64,34 @@ fn overview(list: &ModelList) -> String {
         "model", "version", "files", "tensors", "size", "stored", "unshared", "base",
     ];
     let rows: Vec<_> = list.models.iter().map(row).collect();
-    format!(
-        "{}\n{} models of {} in {} ({})\n",
+    let versions: usize = list.models.iter().map(|model| model.versions).sum();
+    let of_versions = if versions > list.models.len() {
+        format!(" in {versions} versions")
+    } else {
+        String::new()
+    };
+    let mut text = format!(
+        "{}\n{}{of_versions}, {}, in {} ({})\n",
         table(&header, &rows),
-        list.models.len(),
+        counted(list.models.len(), "model"),
         bytes(list.bytes),
         bytes(list.stored_bytes),
         percent(list.stored_bytes, list.bytes)
-    )
+    );
+    if list.unused_objects > 0 {
+        text += &format!(
+            "{} of that in {} that no model has: bases of others stay, `zipllm gc` deletes the rest\n",
+            bytes(list.unused_bytes),
+            counted(list.unused_objects, "object"),
+        );
+    }
+    text
 }
 
 fn row(model: &ModelRow) -> Vec<String> {
     let version = match model.versions {
         1 => model.version.to_string(),
-        count => format!("{} of {count}", model.version),
+        count => format!("{} ({count} versions)", model.version),
     };
     vec![
         model.model.to_string(),
@@ -97,7 +111,8 @@ fn row(model: &ModelRow) -> Vec<String> {
 fn describe(detail: &ModelDetail) -> String {
     let mut text = format!("{} version {}", detail.model, detail.version);
     if let [_, _, ..] = detail.versions.as_slice() {
-        text += &format!(" of {} versions", detail.versions.len());
+        let versions: Vec<_> = detail.versions.iter().map(u32::to_string).collect();
+        text += &format!(" (versions: {})", versions.join(", "));
     }
     if let Some(commit) = &detail.commit {
         text += &format!(", commit {commit}");
@@ -111,8 +126,8 @@ fn describe(detail: &ModelDetail) -> String {
         text += &format!("\nversion {}", commits.collect::<Vec<_>>().join(", "));
     }
     text += &format!(
-        "\n{} files, {}, stored in {} ({})\n\n",
-        detail.files.len(),
+        "\n{}, {}, stored in {} ({})\n\n",
+        counted(detail.files.len(), "file"),
         bytes(detail.bytes),
         bytes(detail.stored_bytes),
         percent(detail.stored_bytes, detail.bytes)
@@ -148,7 +163,7 @@ fn file_rows(file: &FileDetail) -> Vec<Vec<String>> {
         String::new(),
     ]];
     for segment in &file.segments {
-        let name = segment.tensor.as_deref().unwrap_or("(no tensor)");
+        let name = segment.tensor.as_deref().unwrap_or("(header)");
         rows.push(segment_row(format!("  {}", escape_line(name)), segment));
     }
     rows

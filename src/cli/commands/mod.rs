@@ -27,6 +27,7 @@ pub mod stats;
 
 use std::io::{self, Write};
 
+use anyhow::Context;
 use serde::Serialize;
 
 use super::Outcome;
@@ -101,7 +102,7 @@ fn print(text: &str) -> anyhow::Result<()> {
     let written = out.write_all(escape(text).as_bytes());
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        other => other.context("cannot write to the standard output"),
     }
 }
 

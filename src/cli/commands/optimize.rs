@@ -68,7 +68,7 @@ fn summary(report: &OptimizeReport) -> String {
         ("changed", "became")
     };
     format!(
-        "{verb} the bases of {} of {} objects, in {} families: {} {became} {} ({}), in {:.1} s with {} threads\n",
+        "{verb} the bases of {} of {} objects, in {} groups of tensors near each other: {} {became} {} ({}), in {:.1} s with {} threads\n",
         report.changed,
         report.objects,
         report.families,

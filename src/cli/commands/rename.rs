@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::Outcome;
 use crate::cli::place::{PlaceArgs, Usage};
+use crate::cli::terminal::counted;
 use crate::error::Error;
 use crate::name::ModelId;
 use crate::rename::{self, RenameReport};
@@ -46,12 +47,15 @@ pub fn run(args: RenameArgs) -> anyhow::Result<Outcome> {
 fn describe(report: &RenameReport) -> String {
     let users = match report.users.len() {
         0 => String::new(),
-        count => format!("; {count} versions of other models name it as their base"),
+        count => format!(
+            "; in {} of other models it was the base's name",
+            counted(count, "version")
+        ),
     };
     format!(
-        "renamed {} to {}, {} versions{users}\n",
+        "renamed {} to {}, {}{users}\n",
         report.from,
         report.to,
-        report.versions.len()
+        counted(report.versions.len(), "version")
     )
 }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Outcome;
 use crate::cli::args::RestoreArgs;
+use crate::cli::place::Usage;
 use crate::cli::progress::Bar;
-use crate::cli::terminal::{bytes, rate};
+use crate::cli::terminal::{bytes, counted, rate};
 use crate::error::ErrorKind;
 use crate::report::RestoreReport;
 use crate::restore::{self, Options, find_manifest};
@@ -15,6 +16,9 @@ use crate::store::Store;
 pub fn run(args: RestoreArgs) -> anyhow::Result<Outcome> {
     let place = args.place.find(args.words, &["MODEL", "OUT"])?;
     let model = place.model(0)?;
+    if place.words.get(1).is_some_and(|out| out.is_empty()) {
+        return Err(Usage("OUT is empty: name the directory that gets the files".into()).into());
+    }
     let store = Store::open(&place.storage_dir)?;
     let manifest = find_manifest(&store, &model)?;
     let options = Options {
@@ -53,14 +57,14 @@ fn summary(report: &RestoreReport, out: &Path) -> String {
     };
     let failed = match report.errors.len() {
         0 => String::new(),
-        count => format!("; {count} files could not be restored"),
+        count => format!("; {} could not be restored", counted(count, "file")),
     };
     format!(
-        "restored {} version {} to {}: {} files{kept}, {} verified in {:.2} s ({}) with {} threads{failed}\n",
+        "restored {} version {} to {}: {}{kept}, {} verified in {:.2} s ({}) with {} threads{failed}\n",
         report.model,
         report.version,
         out.display(),
-        report.files_written + report.files_kept as u64,
+        counted(report.files_written + report.files_kept as u64, "file"),
         bytes(right),
         report.seconds,
         rate(right, report.seconds),

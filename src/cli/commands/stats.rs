@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::Outcome;
 use crate::cli::place::PlaceArgs;
-use crate::cli::terminal::{bytes, escape_line, percent, table};
+use crate::cli::terminal::{bytes, counted, escape_line, percent, table};
 use crate::report::Coded;
 use crate::stats::{self, Group, Stats};
 use crate::store::Store;
@@ -30,6 +30,10 @@ pub struct StatsArgs {
 
 pub fn run(args: StatsArgs) -> anyhow::Result<Outcome> {
     let place = args.place.find(Vec::new(), &[])?;
+    #[cfg(feature = "plot")]
+    if let Some(path) = &args.plot {
+        crate::cli::plot::prepare(path)?;
+    }
     let store = Store::open(&place.storage_dir)?;
     let stats = stats::run(&store, place.threads)?;
     for damage in &stats.damaged {
@@ -49,6 +53,9 @@ pub fn run(args: StatsArgs) -> anyhow::Result<Outcome> {
 }
 
 fn describe(stats: &Stats) -> String {
+    if stats.models == 0 && stats.objects == 0 {
+        return "the store has no models\n".into();
+    }
     let share = |part| percent(part, stats.bytes);
     let saved = |coded: Coded| coded.raw_bytes.saturating_sub(coded.stored_bytes);
     let savings = &stats.savings;
@@ -61,11 +68,11 @@ fn describe(stats: &Stats) -> String {
     ];
     let stages = stages.map(|(name, saved)| vec![name.into(), bytes(saved), share(saved)]);
     let mut text = format!(
-        "{} models in {} versions, {} in {} objects of {} ({})\n\n{}",
-        stats.models,
-        stats.versions,
+        "{} in {}, {} in {} of {} ({})\n\n{}",
+        counted(stats.models, "model"),
+        counted(stats.versions, "version"),
         bytes(stats.bytes),
-        stats.objects,
+        counted(stats.objects, "object"),
         bytes(stats.stored_bytes),
         share(stats.stored_bytes),
         table(&["saved by", "bytes", "share"], &stages),
@@ -98,7 +105,11 @@ fn families(stats: &Stats) -> String {
         .take(FAMILIES)
         .map(|family| {
             vec![
-                family.root.to_string(),
+                if family.root_removed {
+                    format!("{} (removed)", family.root)
+                } else {
+                    family.root.to_string()
+                },
                 family.models.to_string(),
                 bytes(family.bytes),
                 bytes(family.stored_bytes),
