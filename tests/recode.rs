@@ -127,11 +127,9 @@ fn a_damaged_base_hurts_only_what_needs_it() {
         .expect(3)
         .says(&[&base.to_string()])
         .json();
-    assert_eq!(
-        report["errors"].as_array().unwrap().len(),
-        hurt.len(),
-        "{report:#}"
-    );
+    assert!(hurt.len() > 1);
+    let errors = report["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 1, "told once, not for each: {report:#}");
     assert!(report["replaced"].as_u64() > Some(10), "{report:#}");
     for (record, before) in hurt.iter().zip(&before) {
         assert!(file(record) == *before, "{} was replaced", record.name);
