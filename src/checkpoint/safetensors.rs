@@ -15,6 +15,11 @@ use crate::dtype::DType;
 
 /// The longest header that is parsed, in bytes; a file with a longer one is stored as plain bytes.
 pub const MAX_HEADER_BYTES: u64 = 16 << 20;
+/// Tensors that any file may have.
+const FEW_TENSORS: u64 = 4096;
+/// Bytes of the file for each tensor of one that has more. Models have megabytes for each; without a bound a file of
+/// 17 MB would become 258,000 objects, each a file in the store.
+const LEAST_SHARE: u64 = 4096;
 /// Bytes of the length before the header.
 const PREFIX_BYTES: u64 = 8;
 /// The header's key that is not a tensor.
@@ -35,6 +40,7 @@ impl Segmenter for Safetensors {
 
     fn split(&self, input: &dyn ReadAt) -> Result<Layout, Fault> {
         let (data_start, tensors) = read_header(input)?;
+        refuse_crumbs(tensors.len() as u64, input.len())?;
         let mut spans = vec![Span::opaque(0, data_start)];
         let mut oddities = Oddities::default();
         for tensor in tensors {
@@ -85,6 +91,16 @@ fn header_length(input: &dyn ReadAt) -> Result<u64, Fault> {
         )));
     }
     Ok(length)
+}
+
+/// A file of many tensors and few bytes is not worth a file of the store for each.
+fn refuse_crumbs(tensors: u64, bytes: u64) -> Result<(), Fault> {
+    if tensors > FEW_TENSORS && bytes / tensors < LEAST_SHARE {
+        return Err(Fault::Format(format!(
+            "it has {tensors} tensors in {bytes} bytes, fewer than {LEAST_SHARE} bytes for each"
+        )));
+    }
+    Ok(())
 }
 
 /// Sorts the tensors by name; two of one name are an error.
