@@ -4,7 +4,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`], [`threads`], [`buffers`] |
+//! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`], [`threads`], [`buffers`], [`pieces`] |
 //! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, [`lowrank`]: prediction from a base and low-rank factors, in scalar code and SIMD; [`float`]: conversions; [`sketch`]: what is kept of a tensor to find its base |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
 //! | knowledge | [`object_reader`], [`object_writer`], [`object_factors`]: objects with their bases; [`adapter`]: what a merge may be made of; [`pairing`]: which base; [`report`]: figures; [`survey`]: all models and objects at a glance |
@@ -43,6 +43,7 @@ pub mod object_reader;
 pub mod object_writer;
 pub mod optimize;
 pub mod pairing;
+pub mod pieces;
 pub mod rans;
 pub mod recode;
 pub mod remove;

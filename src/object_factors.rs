@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rayon::prelude::*;
 
 use crate::adapter::Part;
+use crate::buffers::at_least;
 use crate::codec::select::{Effort, Family};
 use crate::codec::{EncodeOptions, Prepared};
 use crate::dtype::DType;
@@ -56,7 +57,8 @@ pub struct Subject<'a> {
 
 /// Bytes decoded once, to be read again and again.
 enum Copy {
-    Memory(Vec<u8>),
+    /// The first so many bytes of a buffer.
+    Memory(Vec<u8>, usize),
     File(File),
     /// Some chunks, by their first byte.
     Chunks(BTreeMap<u64, Vec<u8>>),
@@ -185,7 +187,7 @@ impl Preparation {
 
     /// Keeps what was decoded of the base until [`Self::release`].
     fn keep(&self, base: Copy) {
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(base));
+        *self.copy() = Some(Arc::new(base));
     }
 
     /// The factors, if any were found.
@@ -204,22 +206,37 @@ impl Preparation {
         self.fitted().map_or(Prepared::Nothing, columns)
     }
 
-    /// Reads a part of the base from the copy, if there is one; returns whether it did.
-    pub fn read_base(&self, offset: u64, out: &mut [u8]) -> bool {
-        let copy = self
-            .base
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        copy.is_some_and(|copy| copy.read(offset, out).is_ok())
+    /// Runs `work` with a part of the base, if there is a copy of it.
+    pub fn with_base<T>(
+        &self,
+        reader: &ObjectReader,
+        offset: u64,
+        length: usize,
+        work: impl FnOnce(Option<&[u8]>) -> T,
+    ) -> T {
+        let copy = self.copy().clone();
+        let Some(copy) = copy else {
+            return work(None);
+        };
+        if let Some(part) = copy.get(offset, length) {
+            return work(Some(part));
+        }
+        reader.buffers().with(length, |part| {
+            let is_read = copy.read(offset, part).is_ok();
+            work(is_read.then_some(part))
+        })
     }
 
-    /// Gives up the copy of the base.
-    pub fn release(&self) {
-        self.base
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+    /// Gives up the copy of the base; its memory is for the next object's.
+    pub fn release(&self, reader: &ObjectReader) {
+        let copy = self.copy().take();
+        if let Some(Copy::Memory(bytes, _)) = copy.and_then(Arc::into_inner) {
+            reader.copies().give_back(bytes);
+        }
+    }
+
+    fn copy(&self) -> MutexGuard<'_, Option<Arc<Copy>>> {
+        self.base.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -238,10 +255,12 @@ impl Copy {
         let size = subject.dtype.chunk_bytes();
         let length = usize::try_from(subject.raw_len).unwrap_or(usize::MAX);
         if subject.raw_len <= MOST_IN_MEMORY {
-            let mut bytes = vec![0; length];
-            let parts = bytes.par_chunks_mut(size).enumerate();
+            let mut bytes = reader.copies().take();
+            let parts = at_least(&mut bytes, length)
+                .par_chunks_mut(size)
+                .enumerate();
             parts.try_for_each(|(number, part)| read((number * size) as u64, part))?;
-            return Ok(Some(Self::Memory(bytes)));
+            return Ok(Some(Self::Memory(bytes, length)));
         }
         let Ok(file) = scratch_file(&reader.store().layout().tmp()) else {
             return Ok(None);
@@ -259,27 +278,27 @@ impl Copy {
         Ok(has_room.then_some(Self::File(file)))
     }
 
-    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        match self {
-            Self::Memory(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                let part = bytes.get(start..start.saturating_add(out.len()));
-                out.copy_from_slice(part.ok_or(std::io::ErrorKind::UnexpectedEof)?);
-                Ok(())
-            }
-            Self::File(file) => file.read_exact_at(out, offset),
+    /// The bytes from `offset` on, if they are in memory.
+    fn get(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        let (start, bytes) = match self {
+            Self::Memory(bytes, end) => (0, bytes.get(..*end)?),
+            Self::File(_) => return None,
             Self::Chunks(chunks) => {
-                let part = chunks
-                    .range(..=offset)
-                    .next_back()
-                    .and_then(|(start, chunk)| {
-                        let start = usize::try_from(offset - start).ok()?;
-                        chunk.get(start..start.checked_add(out.len())?)
-                    });
-                out.copy_from_slice(part.ok_or(std::io::ErrorKind::NotFound)?);
-                Ok(())
+                let (start, chunk) = chunks.range(..=offset).next_back()?;
+                (*start, chunk.as_slice())
             }
+        };
+        let start = usize::try_from(offset.checked_sub(start)?).ok()?;
+        bytes.get(start..start.checked_add(length)?)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        if let Self::File(file) = self {
+            return file.read_exact_at(out, offset);
         }
+        let part = self.get(offset, out.len());
+        out.copy_from_slice(part.ok_or(std::io::ErrorKind::NotFound)?);
+        Ok(())
     }
 }
 

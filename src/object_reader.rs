@@ -24,6 +24,7 @@ pub struct ObjectReader {
     workspaces: WorkspacePool,
     buffers: BufferPool,
     payloads: BufferPool,
+    copies: BufferPool,
     open: Mutex<HashMap<Hash, Arc<OpenObject>>>,
 }
 
@@ -51,6 +52,7 @@ impl ObjectReader {
             workspaces: WorkspacePool::default(),
             buffers: BufferPool::default(),
             payloads: BufferPool::default(),
+            copies: BufferPool::default(),
             open: Mutex::default(),
         }
     }
@@ -73,6 +75,11 @@ impl ObjectReader {
     /// Buffers for what codecs write.
     pub fn payloads(&self) -> &BufferPool {
         &self.payloads
+    }
+
+    /// Buffers for short objects as a whole.
+    pub fn copies(&self) -> &BufferPool {
+        &self.copies
     }
 
     /// Opens an object, or takes it from those kept open.

@@ -146,11 +146,30 @@ pub struct EncodedChunk {
     pub payload: Vec<u8>,
 }
 
+/// A payload, and the codec that wrote it.
+#[derive(Clone, Copy)]
+pub struct Coded<'a> {
+    /// The codec.
+    pub codec: CodecId,
+    /// What it wrote.
+    pub payload: &'a [u8],
+}
+
 impl EncodedChunk {
+    /// What of it is stored.
+    pub fn coded(&self) -> Coded<'_> {
+        Coded {
+            codec: self.codec,
+            payload: &self.payload,
+        }
+    }
+}
+
+impl Coded<'_> {
     /// Tells whether decoding it takes the factors in the object's shared section.
     fn is_predicted(&self) -> bool {
         let predicted = LowRank.id();
-        self.codec == predicted || self.codec == Parts.id() && parts::uses(&self.payload, predicted)
+        self.codec == predicted || self.codec == Parts.id() && parts::uses(self.payload, predicted)
     }
 }
 
@@ -221,31 +240,47 @@ impl NewObject {
         offset: u64,
         raw: &[u8],
     ) -> Result<EncodedChunk> {
-        let Some(base) = &self.base else {
-            return Ok(self.encode_solo(reader, options, offset, raw));
-        };
-        let runs = base.runs(self.dtype, offset, raw.len());
-        if runs.iter().all(|run| !run.covered) {
-            return Ok(self.encode_solo(reader, options, offset, raw));
-        }
-        reader.buffers().with(raw.len(), |bytes| {
-            if !self.preparation.read_base(offset, bytes) {
-                reader.read_base(&base.parts, self.dtype, offset, bytes)?;
-            }
-            if runs.len() == 1 {
-                return Ok(self.encode_with(reader, options, offset, raw, Some(bytes)));
-            }
-            let alone = self.encode_solo(reader, options, offset, raw);
-            let parts = self.encode_parts(reader, options, offset, raw, bytes, &runs);
-            Ok(if parts.payload.len() < alone.payload.len() {
-                parts
-            } else {
-                alone
+        reader.payloads().with_any(|scratch| {
+            scratch.clear();
+            let codec = self.append(reader, options, offset, raw, scratch)?;
+            Ok(EncodedChunk {
+                codec,
+                raw_len: raw.len(),
+                payload: scratch.as_slice().to_vec(),
             })
         })
     }
 
-    fn encode_parts(
+    /// As [`Self::encode`], and appends the payload to `out`; an error leaves that as it was.
+    pub fn append(
+        &self,
+        reader: &ObjectReader,
+        options: &EncodeOptions,
+        offset: u64,
+        raw: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<CodecId> {
+        let Some(base) = &self.base else {
+            return Ok(self.append_solo(reader, options, offset, raw, out));
+        };
+        let runs = base.runs(self.dtype, offset, raw.len());
+        if runs.iter().all(|run| !run.covered) {
+            return Ok(self.append_solo(reader, options, offset, raw, out));
+        }
+        let (parts, length) = (&base.parts, raw.len());
+        self.preparation
+            .with_base(reader, offset, length, |copy| match copy {
+                Some(base) => Ok(self.append_based(reader, options, offset, raw, base, &runs, out)),
+                None => reader.buffers().with(length, |base| {
+                    reader.read_base(parts, self.dtype, offset, base)?;
+                    Ok(self.append_based(reader, options, offset, raw, base, &runs, out))
+                }),
+            })
+    }
+
+    /// Appends the payload of a chunk with its base's bytes, some runs of which are no base.
+    #[allow(clippy::too_many_arguments, reason = "two chunks, and how to encode")]
+    fn append_based(
         &self,
         reader: &ObjectReader,
         options: &EncodeOptions,
@@ -253,19 +288,25 @@ impl NewObject {
         raw: &[u8],
         base: &[u8],
         runs: &[Run],
-    ) -> EncodedChunk {
+        out: &mut Vec<u8>,
+    ) -> CodecId {
+        if runs.len() == 1 {
+            return self.append_with(reader, options, offset, raw, Some(base), out);
+        }
+        let start = out.len();
+        let alone = self.append_solo(reader, options, offset, raw, out);
+        let end = out.len();
         let view = self.view(offset, Some(base));
-        reader.payloads().with_any(|scratch| {
-            scratch.clear();
-            let workspaces = reader.workspaces();
-            let fitted = self.preparation.fitted();
-            workspaces.with(|ws| parts::encode(options, &view, fitted, raw, runs, ws, scratch));
-            EncodedChunk {
-                codec: Parts.id(),
-                raw_len: raw.len(),
-                payload: scratch.as_slice().to_vec(),
-            }
-        })
+        let fitted = self.preparation.fitted();
+        let workspaces = reader.workspaces();
+        workspaces.with(|ws| parts::encode(options, &view, fitted, raw, runs, ws, out));
+        if out.len() - end < end - start {
+            out.drain(start..end);
+            Parts.id()
+        } else {
+            out.truncate(end);
+            alone
+        }
     }
 
     fn view<'a>(&self, offset: u64, base: Option<&'a [u8]>) -> ChunkView<'a> {
@@ -277,37 +318,31 @@ impl NewObject {
         }
     }
 
-    /// Encodes the chunk that begins at byte `offset` of the object without its base.
-    pub fn encode_solo(
+    /// As [`Self::append`], without the object's base.
+    pub fn append_solo(
         &self,
         reader: &ObjectReader,
         options: &EncodeOptions,
         offset: u64,
         raw: &[u8],
-    ) -> EncodedChunk {
-        self.encode_with(reader, options, offset, raw, None)
+        out: &mut Vec<u8>,
+    ) -> CodecId {
+        self.append_with(reader, options, offset, raw, None, out)
     }
 
-    fn encode_with(
+    fn append_with(
         &self,
         reader: &ObjectReader,
         options: &EncodeOptions,
         offset: u64,
         raw: &[u8],
         base: Option<&[u8]>,
-    ) -> EncodedChunk {
+        out: &mut Vec<u8>,
+    ) -> CodecId {
         let view = self.view(offset, base);
-        reader.payloads().with_any(|scratch| {
-            scratch.clear();
-            let codec = reader.workspaces().with(|ws| {
-                encode_predicted_chunk(options, &view, self.preparation.fitted(), raw, ws, scratch)
-            });
-            EncodedChunk {
-                codec,
-                raw_len: raw.len(),
-                payload: scratch.as_slice().to_vec(),
-            }
-        })
+        let fitted = self.preparation.fitted();
+        let workspaces = reader.workspaces();
+        workspaces.with(|ws| encode_predicted_chunk(options, &view, fitted, raw, ws, out))
     }
 
     /// Decodes a chunk that was just encoded into `out`, to compare it.
@@ -339,11 +374,11 @@ impl NewObject {
     }
 
     /// Begins the object in the store; `first` are the chunks known so far, all of them or the first few.
-    pub fn begin(&self, writer: &mut StoreWriter, first: &[EncodedChunk]) -> Result<ObjectWriter> {
+    pub fn begin(&self, writer: &mut StoreWriter, first: &[Coded<'_>]) -> Result<ObjectWriter> {
         let whole = first.len() as u64 == self.chunk_count();
         let needs_base = !whole || first.iter().any(|chunk| uses_base(chunk.codec));
         let base = self.base.as_ref().filter(|_| needs_base);
-        let is_predicted = !whole || first.iter().any(EncodedChunk::is_predicted);
+        let is_predicted = !whole || first.iter().any(Coded::is_predicted);
         let shared = if is_predicted {
             self.preparation.shared()
         } else {
@@ -402,7 +437,8 @@ impl NewObject {
             let (chunks, mut open) = match (pool.install(chunks), output.take()) {
                 (Ok(chunks), Some(open)) => (chunks, open),
                 (Ok(chunks), None) => {
-                    let open = self.begin(writer, &chunks)?;
+                    let first: Vec<_> = chunks.iter().map(EncodedChunk::coded).collect();
+                    let open = self.begin(writer, &first)?;
                     (chunks, open)
                 }
                 (Err(error), open) => {

@@ -277,7 +277,8 @@ impl Job<'_> {
                     .collect::<Result<_>>()
             })?;
             if output.is_none() {
-                *output = Some(object.begin(writer, &chunks)?);
+                let first: Vec<_> = chunks.iter().map(EncodedChunk::coded).collect();
+                *output = Some(object.begin(writer, &first)?);
             }
             let Some(open) = output.as_mut() else {
                 return Ok(());

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::arenas::Arena;
 use crate::checkpoint::Span;
 use crate::hash::Hash;
 use crate::object_writer::Digest;
@@ -15,12 +16,19 @@ pub const MAX_KEPT: u64 = 64 << 20;
 /// Spans read together, and the files that ended with them.
 #[derive(Default)]
 pub struct Batch {
-    /// The bytes of all spans that are kept.
-    pub arena: Vec<u8>,
+    /// The bytes of all spans that are kept, if any are.
+    pub arena: Option<Arena>,
     /// The spans, in file order.
     pub spans: Vec<HashedSpan>,
     /// Index and hash of each file whose last span is in this batch or before it.
     pub finished: Vec<(usize, Hash)>,
+}
+
+impl Batch {
+    /// The bytes of all spans that are kept.
+    pub fn bytes(&self) -> &[u8] {
+        self.arena.as_ref().map_or(&[], Arena::bytes)
+    }
 }
 
 /// A span with its digest.

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
+use super::arenas::Arenas;
 use super::batch::{Batch, HashedSpan, MAX_KEPT};
 use crate::checkpoint::{Span, segment};
 use crate::error::{Error, Result};
@@ -18,11 +19,11 @@ use crate::sketch::{self, Part, Places, Sampler};
 use crate::source::{OpenFile, SourceFile};
 
 /// Bytes up to which spans are added to a batch.
-const BATCH_BYTES: u64 = 32 << 20;
+const BATCH_BYTES: u64 = 16 << 20;
 /// Files that a batch has parts of: each is open until it is read.
 const BATCH_FILES: usize = 32;
 /// Bytes read at a time of a span that is not kept.
-const WINDOW_BYTES: usize = 32 << 20;
+const WINDOW_BYTES: usize = 16 << 20;
 
 /// Shapes of tensors that are remembered.
 const MAX_PLACES: usize = 64;
@@ -31,6 +32,8 @@ const MAX_PLACES: usize = 64;
 pub struct Loader<'a> {
     pool: &'a ThreadPool,
     files: &'a [SourceFile],
+    /// Memory for batches.
+    arenas: Arc<Arenas>,
     next_file: usize,
     /// Spans of the file that was opened last, in order, not yet in a batch.
     waiting: std::vec::IntoIter<Picked>,
@@ -45,19 +48,12 @@ pub struct Loader<'a> {
 /// The batches of a model, read ahead by another thread; ends when dropped.
 pub struct Batches {
     loaded: Receiver<Result<Batch>>,
-    arenas: Sender<Vec<u8>>,
 }
 
 impl Batches {
     /// Waits for the next batch; `None` when all files are read.
     pub fn next(&mut self) -> Result<Option<Batch>> {
         self.loaded.recv().ok().transpose()
-    }
-
-    /// Lets the memory of a batch that is done be used again.
-    pub fn give_back(&self, arena: Vec<u8>) {
-        // A loader that has read everything needs none.
-        let _ = self.arenas.send(arena);
     }
 }
 
@@ -113,11 +109,12 @@ struct ReadTask<'a> {
 }
 
 impl<'a> Loader<'a> {
-    /// A loader of these files.
-    pub fn new(pool: &'a ThreadPool, files: &'a [SourceFile]) -> Self {
+    /// A loader of these files, in threads of `pool`, to memory from `arenas`.
+    pub fn new(pool: &'a ThreadPool, files: &'a [SourceFile], arenas: Arc<Arenas>) -> Self {
         Self {
             pool,
             files,
+            arenas,
             next_file: 0,
             waiting: Vec::new().into_iter(),
             peeked: None,
@@ -129,8 +126,7 @@ impl<'a> Loader<'a> {
 
     /// Starts to read in a thread of its own, which ends with what the segmenters had to say.
     ///
-    /// It reads one batch while the one before is looked up, encoded and written, and no further ahead: two batches
-    /// are what memory is promised for.
+    /// It reads one batch while the one before is looked up and the one before that is encoded, and no further ahead.
     pub fn spawn<'scope>(
         mut self,
         scope: &'scope Scope<'scope, '_>,
@@ -139,9 +135,8 @@ impl<'a> Loader<'a> {
         'a: 'scope,
     {
         let (send, loaded) = sync_channel(0);
-        let (arenas, spare) = channel::<Vec<u8>>();
         let load = move || {
-            while let Some(batch) = self.next(spare.try_recv().unwrap_or_default()).transpose() {
+            while let Some(batch) = self.next().transpose() {
                 let failed = batch.is_err();
                 if send.send(batch).is_err() || failed {
                     break;
@@ -149,22 +144,19 @@ impl<'a> Loader<'a> {
             }
             self.warnings
         };
-        (scope.spawn(load), Batches { loaded, arenas })
+        (scope.spawn(load), Batches { loaded })
     }
 
-    /// Reads the next batch, using the memory of `arena`; `None` when all files are read.
-    fn next(&mut self, arena: Vec<u8>) -> Result<Option<Batch>> {
-        let mut batch = Batch {
-            arena,
-            ..Batch::default()
-        };
+    /// Reads the next batch; `None` when all files are read.
+    fn next(&mut self) -> Result<Option<Batch>> {
+        let mut batch = Batch::default();
         let picked = self.pick(&mut batch)?;
         if picked.is_empty() && batch.finished.is_empty() {
             return Ok(None);
         }
         match picked.as_slice() {
             [long] if long.span.length > MAX_KEPT => {
-                let read = self.digest_long(long, &mut batch.arena)?;
+                let read = self.digest_long(long)?;
                 let span = hashed(long, read, None)?;
                 self.end_span(long, &span.digest, &mut batch.finished)?;
                 batch.spans.push(span);
@@ -260,10 +252,8 @@ impl<'a> Loader<'a> {
     /// Reads spans into the arena, each chunk hashed on the thread that read it.
     fn read_kept(&mut self, picked: Vec<Picked>, batch: &mut Batch) -> Result<()> {
         let ranges = lay_out(&picked);
-        batch
-            .arena
-            .resize(ranges.last().map_or(0, |range| range.end), 0);
-        let tasks = split_tasks(&picked, &mut batch.arena);
+        let mut arena = self.arenas.lend(ranges.last().map_or(0, |range| range.end));
+        let tasks = split_tasks(&picked, arena.bytes_mut());
         let read: Vec<Read> = self
             .pool
             .install(|| tasks.into_par_iter().map(read_chunk).collect::<Result<_>>())?;
@@ -277,21 +267,23 @@ impl<'a> Loader<'a> {
             let span = hashed(picked, mine.collect(), Some(range.clone()))?;
             if picked.place != Place::Only {
                 self.file_hasher
-                    .update(batch.arena.get(range).unwrap_or_default());
+                    .update(arena.bytes().get(range).unwrap_or_default());
             }
             self.end_span(picked, &span.digest, &mut batch.finished)?;
             batch.spans.push(span);
         }
+        batch.arena = Some(arena);
         Ok(())
     }
 
     /// Hashes a span window by window; it is read again when it is encoded.
-    fn digest_long(&mut self, picked: &Picked, window: &mut Vec<u8>) -> Result<Vec<Read>> {
+    fn digest_long(&mut self, picked: &Picked) -> Result<Vec<Read>> {
         let mut read = Vec::new();
         let mut offset = 0;
         while offset < picked.span.length {
             let length = (picked.span.length - offset).min(WINDOW_BYTES as u64);
-            window.resize(usize::try_from(length).unwrap_or(0), 0);
+            let mut window = self.arenas.lend(usize::try_from(length).unwrap_or(0));
+            let window = window.bytes_mut();
             let size = picked.span.dtype.chunk_bytes();
             let tasks: Vec<_> = window
                 .chunks_mut(size)

@@ -10,7 +10,7 @@ use super::load::{Batches, Loader};
 use super::pair::{New, Pairs};
 use super::revisions;
 use super::scan_record::ScanRecord;
-use super::work::{Done, Output, Planned, cut};
+use super::work::{Done, Output, Planned, Work, cut};
 use super::{Job, Run};
 use crate::adapter::Adapter;
 use crate::checkpoint::TensorInfo;
@@ -267,7 +267,7 @@ fn store_files(
     report: &mut ModelReport,
 ) -> Result<Pairs> {
     let known_bytes = vec![0; listing.files.len()];
-    let damaged = AtomicBool::new(false);
+    let damaged = Arc::new(AtomicBool::new(false));
     let mut session = Session {
         pairs: Pairs::new(hints),
         manifest,
@@ -309,14 +309,15 @@ pub struct Session<'m> {
     /// By file, the bytes that were known before.
     known_bytes: Vec<u64>,
     /// Whether a base was met that is damaged.
-    pub damaged: AtomicBool,
+    pub damaged: Arc<AtomicBool>,
 }
 
 impl Session<'_> {
-    /// While the pool encodes one piece of work, this thread writes the one before, and another reads ahead.
+    /// While the pool encodes one piece of work, this thread writes the one before and plans the one after, and another
+    /// reads ahead.
     fn stream(&mut self, run: &mut Run<'_>, listing: &Listing, output: &mut Output) -> Result<()> {
-        let pool = run.pool.clone();
-        let loader = Loader::new(&pool, &listing.files);
+        let pool = run.reading.clone();
+        let loader = Loader::new(&pool, &listing.files, run.arenas.clone());
         std::thread::scope(|scope| {
             let (loading, batches) = loader.spawn(scope);
             let done = self.work_off(run, batches, output);
@@ -332,25 +333,43 @@ impl Session<'_> {
         output: &mut Output,
     ) -> Result<()> {
         let mut done: Option<Done> = None;
-        while let Some(batch) = batches.next()? {
-            for work in cut(self.plan(run, &batch)?, run.options.threads) {
-                let (reader, encode, damaged) = (&run.reader, &run.options.encode, &self.damaged);
-                let (pool, writer) = (&run.pool, &mut run.writer);
+        let mut next = self.next(run, &mut batches)?;
+        while let Some((batch, works)) = next.take() {
+            let last = works.len().saturating_sub(1);
+            if works.is_empty() {
+                next = self.next(run, &mut batches)?;
+            }
+            for (at, work) in works.into_iter().enumerate() {
+                let spare = run.spare.pop().unwrap_or_default();
+                let (pool, reader, options) = (run.pool.clone(), run.reader.clone(), run.options);
+                let damaged = self.damaged.clone();
+                let encode = || work.encode(&batch, &reader, &options.encode, &damaged, spare);
                 done = Some(std::thread::scope(|scope| {
-                    let encode = || work.encode(&batch, reader, encode, damaged);
                     let worker = scope.spawn(|| pool.install(encode));
                     if let Some(done) = done.take() {
-                        run.monitor.advance(output.write(writer, done)?);
+                        write(run, output, done)?;
+                    }
+                    if at == last {
+                        next = self.next(run, &mut batches)?;
                     }
                     join(worker)
                 })?);
             }
-            batches.give_back(batch.arena);
         }
-        if let Some(done) = done.take() {
-            run.monitor.advance(output.write(&mut run.writer, done)?);
-        }
-        Ok(())
+        done.map_or(Ok(()), |done| write(run, output, done))
+    }
+
+    /// Waits for the next batch, and plans the work on it; `None` when all files are read.
+    fn next(
+        &mut self,
+        run: &mut Run<'_>,
+        batches: &mut Batches,
+    ) -> Result<Option<(Batch, Vec<Work>)>> {
+        let Some(batch) = batches.next()? else {
+            return Ok(None);
+        };
+        let works = cut(self.plan(run, &batch)?, run.options.threads);
+        Ok(Some((batch, works)))
     }
 
     /// Enters a batch's spans in the manifest, in order, and returns the objects that are new.
@@ -453,6 +472,14 @@ impl Session<'_> {
             }
         }
     }
+}
+
+/// Writes what is encoded; its memory is for what is encoded next.
+fn write(run: &mut Run<'_>, output: &mut Output, done: Done) -> Result<()> {
+    let (bytes, spare) = output.write(&mut run.writer, done)?;
+    run.monitor.advance(bytes);
+    run.spare.push(spare);
+    Ok(())
 }
 
 /// What the store knows of a span.

@@ -295,7 +295,7 @@ fn read(batch: &Batch, span: &HashedSpan, offset: u64, out: &mut [u8]) -> Result
     if let Some(file) = &span.file {
         return file.read_exact_at(span.span.start + offset, out);
     }
-    let bytes = span.kept.clone().and_then(|range| batch.arena.get(range));
+    let bytes = span.kept.clone().and_then(|range| batch.bytes().get(range));
     let start = usize::try_from(offset).unwrap_or(usize::MAX);
     let part = bytes.and_then(|bytes| bytes.get(start..)?.get(..out.len()));
     out.copy_from_slice(part.unwrap_or(&vec![0; out.len()]));

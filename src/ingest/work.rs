@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use super::batch::{Batch, HashedSpan, MAX_KEPT};
-use crate::codec::EncodeOptions;
+use crate::buffers::{Appended, Appender, Place};
+use crate::codec::{CodecId, EncodeOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object_reader::ObjectReader;
-use crate::object_writer::{EncodedChunk, NewObject, digest_chunk};
+use crate::object_writer::{Coded, NewObject, digest_chunk};
 use crate::report::Savings;
 use crate::sketch::Sketch;
 use crate::source::OpenFile;
@@ -39,7 +40,15 @@ pub struct Work {
 /// Work that is encoded.
 pub struct Done {
     work: Work,
-    encoded: Vec<Vec<EncodedChunk>>,
+    encoded: Vec<Vec<Encoded>>,
+    payloads: Appended,
+}
+
+/// A chunk that is encoded.
+struct Encoded {
+    codec: CodecId,
+    raw_len: usize,
+    payload: Place,
 }
 
 impl Planned {
@@ -98,45 +107,48 @@ fn window_chunks(chunk_bytes: usize, threads: usize) -> u64 {
 }
 
 impl Work {
-    /// Encodes all chunks, in the current thread pool. Sets `damaged` where a base could not be read.
+    /// Encodes all chunks, in the current thread pool, to the memory of `spare`. Sets `damaged` where a base could not
+    /// be read.
     pub fn encode(
         self,
         batch: &Batch,
         reader: &ObjectReader,
         options: &EncodeOptions,
         damaged: &AtomicBool,
+        spare: Vec<Vec<u8>>,
     ) -> Result<Done> {
-        let objects = self.objects.par_iter().zip(&self.chunks);
-        objects
-            .filter(|(_, chunks)| chunks.start == 0)
-            .try_for_each(|(planned, _)| planned.prepare(&batch.arena, reader, options))?;
-        let tasks: Vec<_> = self
-            .objects
-            .iter()
-            .zip(&self.chunks)
-            .flat_map(|(planned, chunks)| chunks.clone().map(move |index| (planned, index)))
-            .collect();
-        let encode = |(planned, index): (&Arc<Planned>, u64)| {
-            planned.encode(index, &batch.arena, reader, options, damaged)
+        let payloads = Appender::new(spare);
+        let encode = |planned: &Planned, index: u64| {
+            let encode = |out: &mut Vec<u8>| {
+                planned.encode(index, batch.bytes(), reader, options, damaged, out)
+            };
+            let (codec, payload) = payloads.append(encode);
+            let (_, raw_len) = planned.object.chunk_range(index);
+            codec.map(|codec| Encoded {
+                codec,
+                raw_len,
+                payload,
+            })
         };
-        let mut encoded = tasks
-            .into_par_iter()
-            .map(encode)
-            .collect::<Result<Vec<_>>>()?
-            .into_iter();
-        let per_object = self.chunks.iter().map(|chunks| {
-            let count = usize::try_from(chunks.end - chunks.start).unwrap_or(0);
-            encoded.by_ref().take(count).collect()
-        });
-        let encoded = per_object.collect();
-        for (planned, chunks) in self.objects.iter().zip(&self.chunks) {
-            if chunks.end == planned.object.chunk_count() {
-                planned.object.preparation.release();
+        // An object is prepared just before its chunks are encoded: its base is in cache then, and few are in memory.
+        let encode = |(planned, chunks): (&Arc<Planned>, &Range<u64>)| {
+            if chunks.start == 0 {
+                planned.prepare(batch.bytes(), reader, options)?;
             }
-        }
+            let encoded = chunks.clone().into_par_iter();
+            let encoded = encoded.map(|index| encode(planned, index));
+            let encoded = encoded.collect::<Result<Vec<_>>>()?;
+            if chunks.end == planned.object.chunk_count() {
+                planned.object.preparation.release(reader);
+            }
+            Ok(encoded)
+        };
+        let objects = self.objects.par_iter().zip(&self.chunks);
+        let encoded = objects.map(encode).collect::<Result<_>>()?;
         Ok(Done {
             work: self,
             encoded,
+            payloads: payloads.finish(),
         })
     }
 }
@@ -163,13 +175,14 @@ impl Planned {
         reader: &ObjectReader,
         options: &EncodeOptions,
         damaged: &AtomicBool,
-    ) -> Result<EncodedChunk> {
+        out: &mut Vec<u8>,
+    ) -> Result<CodecId> {
         let (offset, length) = self.object.chunk_range(index);
         match &self.source {
             Source::Arena(range) => {
                 let start = range.start + usize::try_from(offset).unwrap_or(usize::MAX);
                 let raw = arena.get(start..start + length).unwrap_or_default();
-                self.encode_bytes(offset, raw, reader, options, damaged)
+                self.encode_bytes(offset, raw, reader, options, damaged, out)
             }
             Source::File { file, start } => reader.buffers().with(length, |raw| {
                 file.read_exact_at(start + offset, raw)?;
@@ -181,7 +194,7 @@ impl Planned {
                         path: file.path().to_path_buf(),
                     });
                 }
-                self.encode_bytes(offset, raw, reader, options, damaged)
+                self.encode_bytes(offset, raw, reader, options, damaged, out)
             }),
         }
     }
@@ -194,13 +207,14 @@ impl Planned {
         reader: &ObjectReader,
         options: &EncodeOptions,
         damaged: &AtomicBool,
-    ) -> Result<EncodedChunk> {
-        match self.object.encode(reader, options, offset, raw) {
+        out: &mut Vec<u8>,
+    ) -> Result<CodecId> {
+        match self.object.append(reader, options, offset, raw, out) {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 if !damaged.swap(true, Ordering::Relaxed) {
                     tracing::warn!("{error}; storing without a base");
                 }
-                Ok(self.object.encode_solo(reader, options, offset, raw))
+                Ok(self.object.append_solo(reader, options, offset, raw, out))
             }
             other => other,
         }
@@ -218,8 +232,8 @@ pub struct Output {
 }
 
 impl Output {
-    /// Writes a piece of work, in order. Returns the raw bytes that it stood for.
-    pub fn write(&mut self, writer: &mut StoreWriter, done: Done) -> Result<u64> {
+    /// Writes a piece of work, in order. Returns the raw bytes that it stood for, and memory to be used again.
+    pub fn write(&mut self, writer: &mut StoreWriter, done: Done) -> Result<(u64, Vec<Vec<u8>>)> {
         let mut raw_bytes = 0;
         for ((planned, chunks), encoded) in done
             .work
@@ -229,22 +243,26 @@ impl Output {
             .zip(&done.encoded)
         {
             let object = &planned.object;
-            let mut open = match self.open.take() {
-                Some(open) => open,
-                None => object.begin(writer, encoded)?,
+            let coded = |chunk: &Encoded| Coded {
+                codec: chunk.codec,
+                payload: done.payloads.get(&chunk.payload),
+            };
+            let mut open = if let Some(open) = self.open.take() {
+                open
+            } else {
+                let first: Vec<_> = encoded.iter().map(coded).collect();
+                object.begin(writer, &first)?
             };
             for (index, chunk) in chunks.clone().zip(encoded) {
+                let payload = done.payloads.get(&chunk.payload);
                 writer.append_chunk(
                     &mut open,
                     chunk.codec.0,
                     object.chaining_value(index),
-                    &chunk.payload,
+                    payload,
                 )?;
-                self.savings.add_chunk(
-                    chunk.codec,
-                    chunk.raw_len as u64,
-                    chunk.payload.len() as u64,
-                );
+                self.savings
+                    .add_chunk(chunk.codec, chunk.raw_len as u64, payload.len() as u64);
                 raw_bytes += chunk.raw_len as u64;
             }
             if chunks.end == object.chunk_count() {
@@ -257,7 +275,7 @@ impl Output {
                 self.open = Some(open);
             }
         }
-        Ok(raw_bytes)
+        Ok((raw_bytes, done.payloads.into_spare()))
     }
 
     /// Gives up an object that was begun and will not be ended.

@@ -113,9 +113,10 @@ impl Chooser<'_> {
         let offset = (target.elements - elements) / 2 * size;
         let mut raw = vec![0; usize::try_from(elements * size).unwrap_or(0)];
         read(offset, &mut raw)?;
-        let alone = object.encode_solo(self.reader, self.encode, offset, &raw);
+        let mut alone = Vec::new();
+        object.append_solo(self.reader, self.encode, offset, &raw, &mut alone);
         // What is gained has to pay for the base's entry and for decoding twice.
-        let mut least = alone.payload.len() / 50 * 49;
+        let mut least = alone.len() / 50 * 49;
         let mut best = None;
         for candidate in contenders {
             let based = NewObject {

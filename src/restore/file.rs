@@ -129,12 +129,12 @@ impl<'a> Job<'a> {
 
     fn partial(&self) -> Result<Arc<PartialFile>> {
         let mut partial = self.partial.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*partial {
-            Some(file) => Ok(file.clone()),
-            None => Ok(partial
-                .insert(Arc::new(self.context.output.create(&self.entry.path)?))
-                .clone()),
+        if let Some(file) = &*partial {
+            return Ok(file.clone());
         }
+        let made = self.context.output.create(&self.entry.path)?;
+        made.reserve(self.entry.size)?;
+        Ok(partial.insert(Arc::new(made)).clone())
     }
 
     fn done_one(&self) {

@@ -14,11 +14,15 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::output::{set_mode, with_execute_bits};
 use crate::error::{Error, Result};
+use crate::pieces::pieces;
+
+/// Files from this length on have room set aside.
+const LEAST_RESERVED: u64 = 1 << 20;
 
 /// A file that does not have its name yet; unless it gets it, it is gone when this is dropped.
 pub struct PartialFile {
@@ -51,9 +55,25 @@ impl PartialFile {
 
     /// Writes bytes at a place of the file.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        self.file
-            .write_all_at(bytes, offset)
+        pieces(offset, bytes)
+            .try_for_each(|(at, piece)| self.file.write_all_at(piece, at))
             .map_err(Error::io("write", &self.path))
+    }
+
+    /// Sets room aside for a file of `length` bytes, where the file system can: what several threads write then lies
+    /// together on the disk, a disk that is too full says so at once, and the kernel looks for room once, not a page
+    /// at a time.
+    pub fn reserve(&self, length: u64) -> Result<()> {
+        if length < LEAST_RESERVED {
+            return Ok(());
+        }
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length) {
+            Err(Errno::NOSPC) => {
+                Err(io::ErrorKind::StorageFull.into()).map_err(Error::io("write", &self.path))
+            }
+            // Whatever else is wrong, writing will tell.
+            _ => Ok(()),
+        }
     }
 
     /// Gives the file its name; without `replace`, something of that name is an error.

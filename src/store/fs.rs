@@ -11,6 +11,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use crate::pieces;
+
 /// One entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -101,6 +103,32 @@ impl WriteFile for File {
     }
 }
 
+/// A new file of the local file system.
+struct NewFile {
+    file: File,
+    /// Bytes written so far.
+    len: u64,
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = bytes.get(..pieces::first(self.len, bytes));
+        let written = self.file.write(piece.unwrap_or(bytes))?;
+        self.len += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl WriteFile for NewFile {
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
 impl ReadFile for File {
     fn len(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
@@ -113,7 +141,8 @@ impl ReadFile for File {
 
 impl Disk for LocalDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
-        Ok(Box::new(File::create_new(path)?))
+        let file = File::create_new(path)?;
+        Ok(Box::new(NewFile { file, len: 0 }))
     }
 
     fn append(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
