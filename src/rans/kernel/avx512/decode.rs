@@ -10,7 +10,7 @@ use super::super::super::token::{Shape, TOKENS};
 use super::super::scalar::{Codes, Target};
 use super::super::{Coder, Relation, group_bytes};
 use super::words::{moved, rotated};
-use super::{LANES, VECTORS, WIDTH, gather};
+use super::{LANES, VECTORS, WIDTH, gather, has_fast_gather};
 
 /// Bytes ahead of a group that are fetched to the cache: those that the next block's contexts are made of.
 const AHEAD: usize = 8192;
@@ -100,6 +100,23 @@ pub(in super::super) fn decode<const PLANES: usize, const SOLO: bool>(
     words: &[u8],
     position: &mut usize,
     ctx: &[u8],
+    target: Target<'_>,
+) -> usize {
+    let run = if has_fast_gather() {
+        decode_by::<PLANES, SOLO, true>
+    } else {
+        decode_by::<PLANES, SOLO, false>
+    };
+    run(coder, states, words, position, ctx, target)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+fn decode_by<const PLANES: usize, const SOLO: bool, const GATHER: bool>(
+    coder: &Coder<'_>,
+    states: &mut [u32; LANES],
+    words: &[u8],
+    position: &mut usize,
+    ctx: &[u8],
     mut target: Target<'_>,
 ) -> usize {
     let contexts = coder.table.len() >> coder.table_bits;
@@ -123,7 +140,7 @@ pub(in super::super) fn decode<const PLANES: usize, const SOLO: bool>(
             let start = words.as_ptr().add(at);
             let mut from = start;
             let ctx = _mm512_loadu_si512(ctx.as_ptr().add(done * LANES).cast());
-            let entry = symbols::<PLANES, SOLO>(&kit, coder, ctx, &mut x, &mut from);
+            let entry = symbols::<PLANES, SOLO, GATHER>(&kit, coder, ctx, &mut x, &mut from);
             let code = if SOLO {
                 solo_codes::<PLANES>(&kit, &entry, &mut x, &mut from)
             } else {
@@ -149,7 +166,7 @@ pub(in super::super) fn decode<const PLANES: usize, const SOLO: bool>(
 /// As for [`refill`], once a vector.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-unsafe fn symbols<const PLANES: usize, const SOLO: bool>(
+unsafe fn symbols<const PLANES: usize, const SOLO: bool, const GATHER: bool>(
     kit: &Kit,
     coder: &Coder<'_>,
     ctx: __m512i,
@@ -169,7 +186,7 @@ unsafe fn symbols<const PLANES: usize, const SOLO: bool>(
         let place = _mm512_or_si512(_mm512_sll_epi32(ctx[V], kit.table_bits), slot);
         // SAFETY: the context is at most `contexts - 1` and the slot below `1 << table_bits`, so that the index is
         // below `contexts << table_bits`, which is no more than the table's length.
-        unsafe { gather(place, table) }
+        unsafe { gather::<GATHER>(place, table) }
     });
     let next = each!(V => _mm512_add_epi32(
         _mm512_mullo_epi32(_mm512_and_si512(_mm512_srli_epi32::<8>(entry[V]), _mm512_set1_epi32(0xFFF)), _mm512_srl_epi32(x[V], kit.table_bits)),

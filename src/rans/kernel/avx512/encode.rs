@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::super::{Coder, group_bytes, scalar};
-use super::{LANES, VECTORS, WIDTH, gather};
+use super::{LANES, VECTORS, WIDTH, gather, has_fast_gather};
 
 /// As [`each`], from the last vector to the first.
 macro_rules! each_back {
@@ -43,6 +43,24 @@ pub(in super::super) fn encode<const PLANES: usize>(
     words: &mut [u8],
     end: usize,
 ) -> usize {
+    let run = if has_fast_gather() {
+        encode_by::<PLANES, true>
+    } else {
+        encode_by::<PLANES, false>
+    };
+    run(coder, states, ctx, tokens, raw, words, end)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+fn encode_by<const PLANES: usize, const GATHER: bool>(
+    coder: &Coder<'_>,
+    states: &mut [u32; LANES],
+    ctx: &[u8],
+    tokens: &mut [u8],
+    raw: &mut [Vec<u16>; 4],
+    words: &mut [u8],
+    end: usize,
+) -> usize {
     let contexts = coder.table.len() / 256;
     let groups = ctx.len().min(tokens.len()) / LANES;
     let enough = raw
@@ -67,7 +85,7 @@ pub(in super::super) fn encode<const PLANES: usize>(
         let mut is_patched = false;
         let entry = loop {
             let group = at..at + LANES;
-            let entry = entries::<PLANES>(coder, last, &ctx[group.clone()], &tokens[group]);
+            let entry = entries::<PLANES, GATHER>(coder, last, &ctx[group.clone()], &tokens[group]);
             let slots = _mm512_set1_epi32(0xFFF);
             let none = each!(V => _mm512_testn_epi32_mask(entry[V], slots));
             if is_patched || none[0] | none[1] | none[2] | none[3] == 0 {
@@ -104,7 +122,7 @@ pub(in super::super) fn encode<const PLANES: usize>(
 /// The encode entries of 64 elements; called once a version of the loop, so that the compiler puts it there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-fn entries<const PLANES: usize>(
+fn entries<const PLANES: usize, const GATHER: bool>(
     coder: &Coder<'_>,
     last: __m512i,
     ctx: &[u8],
@@ -124,7 +142,7 @@ fn entries<const PLANES: usize>(
                 _mm512_slli_epi32::<8>(_mm512_cvtepu8_epi32(ctx)),
                 _mm512_cvtepu8_epi32(token),
             );
-            gather(index, coder.table.as_ptr())
+            gather::<GATHER>(index, coder.table.as_ptr())
         }
     })
 }

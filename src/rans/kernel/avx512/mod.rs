@@ -63,13 +63,24 @@ pub(super) fn available() -> bool {
         && is_x86_feature_detected!("popcnt")
 }
 
-/// Reads a number at each index; see [`gather_four`].
+/// Tells whether the processor's own gather takes less time than loads: on Intel's processors from Sapphire Rapids on,
+/// which are those with this feature, by 30 to 60 % of decoding. On AMD's the two are alike, and on Intel's earlier
+/// ones the remedy for a leak of data ("Downfall") makes it several times slower.
+fn has_fast_gather() -> bool {
+    is_x86_feature_detected!("avx512fp16")
+}
+
+/// Reads a number at each index, with plain loads or with the processor's gather.
 ///
 /// # Safety
 /// The indices must lie within the table.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-unsafe fn gather(index: __m512i, table: *const u32) -> __m512i {
+unsafe fn gather<const FAST: bool>(index: __m512i, table: *const u32) -> __m512i {
+    if FAST {
+        // SAFETY: the caller's.
+        return unsafe { _mm512_i32gather_epi32::<4>(index, table.cast()) };
+    }
     // SAFETY: the caller's.
     let (a, b, c, d) = unsafe {
         (
@@ -105,4 +116,41 @@ pub(super) fn solo_magnitudes(mantissa: u32, floor: u16, raw: &[u8], out: &mut [
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn reflect(predicted: &[u8], hints: &[u8], words: &mut [u8]) {
     phased::reflect(predicted, hints, words);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ways to read numbers, each of which only some processors take.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+    fn gathered(indices: [u32; WIDTH], table: &[u32; 256]) -> [[u32; WIDTH]; 2] {
+        let mut out = [[0; WIDTH]; 2];
+        // SAFETY: the arrays have 16 numbers, and the indices are cut to the table's length.
+        unsafe {
+            let index = _mm512_loadu_si512(indices.map(|index| index % 256).as_ptr().cast());
+            let [fast, plain] = [
+                gather::<true>(index, table.as_ptr()),
+                gather::<false>(index, table.as_ptr()),
+            ];
+            _mm512_storeu_si512(out[0].as_mut_ptr().cast(), fast);
+            _mm512_storeu_si512(out[1].as_mut_ptr().cast(), plain);
+        }
+        out
+    }
+
+    #[test]
+    fn both_ways_to_gather_read_what_the_table_has() {
+        if !available() {
+            return;
+        }
+        let table = std::array::from_fn(|i| (i as u32).wrapping_mul(0x9E37_79B9));
+        for start in 0..256u32 {
+            let indices = std::array::from_fn(|lane| start.wrapping_add(17 * lane as u32));
+            let expected = indices.map(|index| table[index as usize % 256]);
+            // SAFETY: the machine has the instructions.
+            let out = unsafe { gathered(indices, &table) };
+            assert_eq!(out, [expected, expected], "from {start}");
+        }
+    }
 }
