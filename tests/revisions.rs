@@ -422,8 +422,8 @@ fn nothing_goes_while_a_revision_does_not_come_back() {
 #[test]
 fn no_kill_loses_a_revision() {
     let kills = kill::number("ZIPLLM_KILLS", 12);
-    let (mut hits, mut whole) = (0, 0);
-    for kill in 0..=kills {
+    let mut killed = kill::DeletionKills::default();
+    for _ in 0..=kills {
         let batch = Batch::in_memory(&[ID]);
         let folder = many(&batch);
         let snapshots = ["aaa", "bbb"].map(|name| tree(&folder.join("snapshots").join(name)));
@@ -431,13 +431,8 @@ fn no_kill_loses_a_revision() {
         let mut program = Command::new(ZIPLLM);
         let command = program.arg(batch.path("config.json"));
         let command = command.args(["--all-revisions", "--delete-source"]);
-        if kill == 0 {
-            whole = kill::time(command);
-        } else {
-            kill::kill_after(command, whole * (50 + 4 * (kill % 13)) / 100);
-        }
-        let left = names(&folder.join("blobs")).len();
-        hits += u64::from((1..450).contains(&left));
+        let first = folder.join("snapshots/aaa/0.bin");
+        killed.next(command, &first, &folder.join("blobs/449"));
         let versions = [(1, &snapshots[0]), (2, &snapshots[1])];
         assert_versions(&batch, &versions, &snapshots[1]);
         batch
@@ -446,7 +441,7 @@ fn no_kill_loses_a_revision() {
         assert!(!folder.exists(), "{:?}", tree(&folder));
         assert_versions(&batch, &versions, &snapshots[1]);
     }
-    println!("{hits} of {kills} kills hit a deletion");
+    killed.assert_hits();
 }
 
 /// Two snapshots of 300 files each, half of them shared.

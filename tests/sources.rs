@@ -217,33 +217,30 @@ fn a_deletion_that_was_stopped_goes_on() {
 #[test]
 fn no_kill_loses_what_is_deleted() {
     let kills = kill::number("ZIPLLM_KILLS", 20);
-    let (mut hits, mut whole) = (0, 0);
-    // The first run is left to end, to know how long it takes.
-    for kill in 0..=kills {
+    let mut killed = kill::DeletionKills::default();
+    for _ in 0..=kills {
         let batch = Batch::in_memory(&["lab/a"]);
         for file in 0..600 {
             batch.file(&format!("lab/a/{file:03}.bin"), noise(file, 100));
         }
-        let original = tree(&batch.path("models/lab/a"));
+        let directory = batch.path("models/lab/a");
+        let original = tree(&directory);
         batch.zipllm(&[]).expect(0);
         let mut program = Command::new(ZIPLLM);
         let command = program
             .arg(batch.path("config.json"))
             .arg("--delete-source");
-        if kill == 0 {
-            whole = kill::time(command);
-        } else {
-            // Files go at the end of a run.
-            kill::kill_after(command, whole * (60 + 2 * (kill % 20)) / 100);
-        }
-        let left = names(&batch.path("models/lab/a")).len();
-        hits += u64::from((1..600).contains(&left));
+        killed.next(
+            command,
+            &directory.join("000.bin"),
+            &directory.join("599.bin"),
+        );
         batch.assert_restores("lab/a", &original);
         batch.zipllm(&["--delete-source"]).expect(0);
-        assert!(!batch.path("models/lab/a").exists());
+        assert!(!directory.exists());
         batch.assert_restores("lab/a", &original);
     }
-    println!("{hits} of {kills} kills hit a deletion");
+    killed.assert_hits();
 }
 
 /// Links inside a model's directory are files of the model, and go like them.
