@@ -15,7 +15,8 @@ mod batch;
 mod tensors;
 
 use std::fs;
-use std::process::Command;
+use std::io;
+use std::process::{Command, Output};
 
 use batch::{Batch, RESTORE, Run, Tree, ZIPLLM, about, assert_same, names, tree};
 use tensors::{noise, safetensors, tuned, weights};
@@ -90,24 +91,58 @@ fn a_write_that_fails_ends_the_run_and_the_next_goes_on() {
     assert_same(&originals[1], &tree(&out), "restored again");
 }
 
-/// Runs with the store on a disk of some size, mounted where only this script sees it; then gives it more room.
+/// A file system with little room, as functions of a shell: `disk DIR` mounts one, where only the script sees it, `leave
+/// DIR KIB` leaves so much room on it, and `room DIR` brings back what it had.
+struct Disk {
+    name: &'static str,
+    functions: &'static str,
+    /// Of the sizes, the suite tries one in so many.
+    step: usize,
+}
+
+const DISKS: [Disk; 2] = [
+    Disk {
+        name: "tmpfs",
+        functions: r#"
+disk() { mount -t tmpfs -o size=64m none "$1"; }
+leave() { mount -o remount,size=$(($(df -k --output=used "$1" | tail -n 1) + $2))k none "$1"; }
+room() { mount -o remount,size=64m none "$1"; }
+"#,
+        step: 1,
+    },
+    // What is in the way of the store lies beside it, on the same disk.
+    Disk {
+        name: "ext4 on a loop device",
+        functions: r#"
+disk() {
+    mkdir "$1.disk" && truncate -s 24M "$1.image" && mkfs.ext4 -q -m 0 "$1.image" &&
+        mount -o loop "$1.image" "$1.disk" && mkdir "$1.disk/top" && mount --bind "$1.disk/top" "$1"
+}
+leave() { fallocate -l $(($(df -k --output=avail "$1" | tail -n 1) - $2))k "$1.disk/ballast"; }
+room() { rm "$1.disk/ballast"; }
+"#,
+        step: 4,
+    },
+];
+
+/// Runs with the store on a disk with some room; then gives it more.
 const ON_A_SMALL_DISK: &str = r#"
 size=$1; zipllm=$2; restore=$3
 mkdir store early late small || exit 99
-mount -t tmpfs -o size="${size}k" none store || exit 98
+disk store && leave store "$size" || exit 98
 "$zipllm" config.json >first.out 2>first.err; echo $? >first.code
 for model in base tune other; do
     [ -e store/models/lab--$model/000001.json ] || continue
     "$restore" config.json lab/$model early/$model || exit 97
 done
-mount -o remount,size=64m none store || exit 96
+room store || exit 96
 "$zipllm" config.json || exit 95
 "$zipllm" check config.json --read-data || exit 94
 [ -z "$(ls -A store/tmp)" ] || exit 93
 for model in base tune other; do
     "$restore" config.json lab/$model late/$model || exit 92
 done
-mount -t tmpfs -o size=64k none small || exit 91
+disk small && leave small 64 || exit 91
 "$restore" config.json lab/tune small/out >/dev/null 2>restore.err; echo $? >restore.code
 ls -A small/out >restore.names
 exit 0
@@ -115,69 +150,80 @@ exit 0
 
 #[test]
 fn disks_of_every_size_lose_nothing() {
-    if !can_mount() {
-        return;
+    for disk in DISKS.iter().filter(|disk| disk.can_be_made()) {
+        disk.loses_nothing(&disk.some(sizes()), rows(&sizes()));
     }
-    let sizes = sizes();
-    let (mut refused, mut in_part) = (0, 0);
-    for size in &sizes {
-        let (batch, originals) = family_of(rows(&sizes));
-        let size = size.to_string();
-        on_private_mounts(
-            &batch,
-            &[ON_A_SMALL_DISK, "small-disk", &size, ZIPLLM, RESTORE],
+}
+
+impl Disk {
+    /// Tells whether this machine lets us mount it.
+    fn can_be_made(&self) -> bool {
+        let batch = Batch::in_memory(&[]);
+        let ended = self.run(&batch, "mkdir at && disk at && leave at 64 && room at", &[]);
+        let can = ended.is_ok_and(|ended| ended.status.success());
+        if !can {
+            println!("SKIPPED: {} cannot be mounted", self.name);
+        }
+        can
+    }
+
+    /// Runs a shell's script, with arguments, where its mounts are seen by nobody else.
+    fn run(&self, batch: &Batch, script: &str, arguments: &[&str]) -> io::Result<Output> {
+        let script = format!("{}{script}", self.functions);
+        let mut command = Command::new("unshare");
+        let command = command.args(["--mount", "--", "sh", "-c", &script, "small-disk"]);
+        command.args(arguments).current_dir(batch.path("")).output()
+    }
+
+    /// The sizes that are tried: all in a soak.
+    fn some(&self, sizes: Vec<usize>) -> Vec<usize> {
+        let step = std::env::var("ZIPLLM_SIZES").map_or(self.step, |_| 1);
+        sizes.into_iter().step_by(step).collect()
+    }
+
+    fn loses_nothing(&self, sizes: &[usize], rows: usize) {
+        let (mut refused, mut in_part) = (0, 0);
+        for size in sizes {
+            let (batch, originals) = family_of(rows);
+            let size = size.to_string();
+            let ended = self.run(&batch, ON_A_SMALL_DISK, &[&size, ZIPLLM, RESTORE]);
+            Run::from(ended.unwrap()).expect(0);
+            let read = |name: &str| fs::read_to_string(batch.path(name)).unwrap();
+            let early = names(&batch.path("early"));
+            match read("first.code").trim() {
+                "0" => assert_eq!(early.len(), IDS.len(), "{size} KiB"),
+                code => {
+                    assert_eq!(code, "1", "{size} KiB: {}", read("first.err"));
+                    let said = read("first.err");
+                    assert!(
+                        said.contains("store") && said.contains("No space left"),
+                        "{size} KiB: {said}"
+                    );
+                    refused += 1;
+                    in_part += usize::from(!early.is_empty());
+                }
+            }
+            for (id, original) in IDS.iter().zip(&originals) {
+                let name = id.strip_prefix("lab/").unwrap();
+                if early.iter().any(|early| early == name) {
+                    assert_same(original, &tree(&batch.path("early").join(name)), id);
+                }
+                assert_same(original, &tree(&batch.path("late").join(name)), id);
+            }
+            assert_eq!(read("restore.code").trim(), "1");
+            assert!(read("restore.err").contains("small/out/model.safetensors"));
+            assert_eq!(read("restore.names").trim(), "card.md");
+        }
+        let count = sizes.len();
+        println!(
+            "{}: {count} sizes, {refused} too small, {in_part} of them for a part of the models",
+            self.name
         );
-        let read = |name: &str| fs::read_to_string(batch.path(name)).unwrap();
-        let early = names(&batch.path("early"));
-        match read("first.code").trim() {
-            "0" => assert_eq!(early.len(), IDS.len(), "{size} KiB"),
-            code => {
-                assert_eq!(code, "1", "{size} KiB: {}", read("first.err"));
-                let said = read("first.err");
-                assert!(
-                    said.contains("store") && said.contains("No space left"),
-                    "{size} KiB: {said}"
-                );
-                refused += 1;
-                in_part += usize::from(!early.is_empty());
-            }
-        }
-        for (id, original) in IDS.iter().zip(&originals) {
-            let name = id.strip_prefix("lab/").unwrap();
-            if early.iter().any(|early| early == name) {
-                assert_same(original, &tree(&batch.path("early").join(name)), id);
-            }
-            assert_same(original, &tree(&batch.path("late").join(name)), id);
-        }
-        assert_eq!(read("restore.code").trim(), "1");
-        assert!(read("restore.err").contains("small/out/model.safetensors"));
-        assert_eq!(read("restore.names").trim(), "card.md");
+        assert!(
+            refused > count / 8 && in_part > count / 20 && refused < count,
+            "{refused}, {in_part}"
+        );
     }
-    let count = sizes.len();
-    println!("{count} sizes, {refused} too small, {in_part} of them for a part of the models");
-    assert!(
-        refused > count / 8 && in_part > count / 20 && refused < count,
-        "{refused}, {in_part}"
-    );
-}
-
-fn can_mount() -> bool {
-    let trial = "mount -t tmpfs -o size=64k none /mnt";
-    let mut command = Command::new("unshare");
-    let output = command.args(["--mount", "--", "sh", "-c", trial]).output();
-    let can = output.is_ok_and(|output| output.status.success());
-    if !can {
-        println!("SKIPPED: only root can mount small disks");
-    }
-    can
-}
-
-/// Runs a shell's script, with arguments, where its mounts are seen by nobody else.
-#[track_caller]
-fn on_private_mounts(batch: &Batch, script: &[&str]) {
-    let mut command = Command::new("unshare");
-    let command = command.args(["--mount", "--", "sh", "-c"]).args(script);
-    Run::of(command.current_dir(batch.path(""))).expect(0);
 }
 
 /// Sizes of disks in KiB: from too small for anything to enough for all models.
@@ -247,17 +293,16 @@ const UPKEEP: [Upkeep; 4] = [
 const UPKEEP_ON_A_SMALL_DISK: &str = r#"
 size=$1; zipllm=$2; restore=$3; place=$4; prepared=$5; shift 5
 mkdir -p "$place" early late || exit 99
-mount -t tmpfs -o size=64m none "$place" || exit 98
+disk "$place" || exit 98
 [ -z "$prepared" ] || cp -r "$prepared/." "$place" || exit 97
-used=$(df -k --output=used "$place" | tail -n 1)
-mount -o remount,size=$((used + size))k none "$place" || exit 96
+leave "$place" "$size" || exit 96
 "$zipllm" "$@" >first.out 2>first.err; echo $? >first.code
 ls -A models/lab >sources
 for model in base tune other; do
     [ -e "$place/models/lab--$model/000001.json" ] || continue
     "$restore" --store "$place" lab/$model early/$model || echo "$model" >>lost
 done
-mount -o remount,size=64m none "$place" || exit 95
+room "$place" || exit 95
 "$zipllm" "$@" || exit 94
 "$zipllm" check --store "$place" --read-data || exit 93
 [ -z "$(ls -A "$place/tmp")" ] || exit 92
@@ -293,22 +338,16 @@ impl Upkeep {
     }
 
     /// Returns whether the disk was too small.
-    fn on_a_disk_of(&self, size: usize, rows: usize) -> bool {
+    fn on_a_disk_of(&self, disk: &Disk, size: usize, rows: usize) -> bool {
         let (batch, originals) = family_of(rows);
         self.prepare(&batch);
         let size = size.to_string();
         let prepared = if self.is_prepared { "prepared" } else { "" };
-        let script = [
-            UPKEEP_ON_A_SMALL_DISK,
-            "small-disk",
-            &size,
-            ZIPLLM,
-            RESTORE,
-            self.place,
-            prepared,
-        ];
-        on_private_mounts(&batch, &[&script, self.args].concat());
-        let what = format!("{} with {size} KiB", self.name);
+        let arguments = [&size, ZIPLLM, RESTORE, self.place, prepared];
+        let arguments = [&arguments, self.args].concat();
+        let ended = disk.run(&batch, UPKEEP_ON_A_SMALL_DISK, &arguments);
+        Run::from(ended.unwrap()).expect(0);
+        let what = format!("{} with {size} KiB of {}", self.name, disk.name);
         let read = |name: &str| fs::read_to_string(batch.path(name)).unwrap();
         let (code, said) = (read("first.code"), read("first.err"));
         assert!(!said.contains("panicked"), "{what}: {said}");
@@ -347,9 +386,12 @@ impl Upkeep {
 /// What does not fit changes nothing for the worse, and is done when there is room.
 #[test]
 fn upkeep_on_small_disks_loses_nothing() {
-    if !can_mount() {
-        return;
+    for disk in DISKS.iter().filter(|disk| disk.can_be_made()) {
+        upkeep_loses_nothing(disk);
     }
+}
+
+fn upkeep_loses_nothing(disk: &Disk) {
     let sizes = sizes();
     let rows = rows(&sizes) / 4;
     for upkeep in &UPKEEP {
@@ -365,11 +407,12 @@ fn upkeep_on_small_disks_loses_nothing() {
         }
         let refused = tried
             .iter()
-            .filter(|size| upkeep.on_a_disk_of(**size, rows))
+            .filter(|size| upkeep.on_a_disk_of(disk, **size, rows))
             .count();
         println!(
-            "{}: {} sizes, {refused} too small",
+            "{} on {}: {} sizes, {refused} too small",
             upkeep.name,
+            disk.name,
             tried.len()
         );
         // gc frees room before it needs some: a full disk is what it is for.
