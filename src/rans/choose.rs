@@ -4,6 +4,7 @@
     reason = "cells are bytes, and rows and columns those of the grid"
 )]
 
+use std::mem::take;
 use std::ops::Range;
 
 use super::encode::Effort;
@@ -173,7 +174,7 @@ fn count(
     tables: &mut Vec<u32>,
     counts: &mut Vec<Counts>,
 ) {
-    tables.clear();
+    // All zeros from the start, and again at the end.
     tables.resize(TABLES * CELLS, 0);
     counts.resize(64, [0; TOKENS]);
     let Some(tables) = tables.first_chunk_mut::<{ TABLES * CELLS }>() else {
@@ -185,7 +186,9 @@ fn count(
     for (bin, counts) in counts.iter_mut().enumerate() {
         for (token, count) in counts.iter_mut().enumerate() {
             let cell = bin * TOKENS + usize::from(turned(token as u8, bin as u8));
-            *count = (0..TABLES).map(|table| tables[cell + table * CELLS]).sum();
+            *count = (0..TABLES)
+                .map(|table| take(&mut tables[cell + table * CELLS]))
+                .sum();
         }
     }
 }

@@ -244,14 +244,14 @@ fn plan_delta(isa: Isa, format: Format, raw: &[u8], base: &[u8], scratch: &mut S
 }
 
 fn plan_solo(isa: Isa, format: Format, raw: &[u8], scratch: &mut Scratch) -> Plan {
-    let first = parts::best_window(format, raw);
-    let map = TokenMap::solo(format, first);
+    let range = parts::solo_range(format, raw);
+    let map = TokenMap::solo(format, range.window);
     cut(
         isa,
         format,
         &map,
         Relation::Solo,
-        0,
+        range.floor,
         raw,
         &mut scratch.parts,
     );
@@ -261,7 +261,7 @@ fn plan_solo(isa: Isa, format: Format, raw: &[u8], scratch: &mut Scratch) -> Pla
         link,
         planes: format.planes(),
         flags: 0,
-        window: first as u16,
+        window: range.window as u16,
         classes: false,
     }
 }

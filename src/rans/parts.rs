@@ -23,13 +23,14 @@ pub(super) struct Parts {
     pub(super) tables: Vec<u32>,
 }
 
-/// Cuts every element into its parts.
+/// Cuts every element into its parts; `first` is the top of the base's exponents, or without a base the log magnitude
+/// from which words are told apart.
 pub(super) fn cut(
     isa: Isa,
     format: Format,
     map: &TokenMap,
     relation: Relation<'_>,
-    top: u32,
+    first: u32,
     raw: &[u8],
     parts: &mut Parts,
 ) {
@@ -66,31 +67,43 @@ pub(super) fn cut(
         _ => cut_words::<64>(map, relation, raw, parts),
     }
     match relation {
-        Relation::Delta(base) => isa.classes(format, top, base, &mut parts.classes),
+        Relation::Delta(base) => isa.classes(format, first, base, &mut parts.classes),
         Relation::Solo => {
             parts.classes.fill(0);
-            solo_magnitudes(isa, format, raw, &mut parts.magnitudes);
+            solo_magnitudes(isa, format, first, raw, &mut parts.magnitudes);
         }
     }
 }
 
-fn solo_magnitudes(isa: Isa, format: Format, raw: &[u8], out: &mut [u16]) {
-    let floor = solo_floor(format, raw);
+fn solo_magnitudes(isa: Isa, format: Format, floor: u32, raw: &[u8], out: &mut [u16]) {
     if format.bits == 16 {
         return isa.solo_magnitudes(format.mantissa, floor as u16, raw, out);
     }
     for_each_code(Relation::Solo, format.bits, raw, |i, code| {
-        out[i] = solo_log(format, code >> 1).saturating_sub(floor).min(2047) as u16;
+        let log = solo_log(format, code >> 1);
+        out[i] = log.saturating_sub(u64::from(floor)).min(2047) as u16;
     });
 }
 
 /// Octaves in which solo words are told apart.
 const SOLO_OCTAVES: usize = 13;
 
-/// Log magnitude, in 2^-7 octaves, from which solo words are told apart: the lower end of the octaves that hold most.
-fn solo_floor(format: Format, raw: &[u8]) -> u64 {
-    let top = best_run(&exponents(format, raw), SOLO_OCTAVES);
-    128 * (top + 1).saturating_sub(SOLO_OCTAVES) as u64
+/// Where words alone lie.
+pub(super) struct SoloRange {
+    /// The start of the window of tokens that holds most elements.
+    pub(super) window: u64,
+    /// Log magnitude, in 2^-7 octaves, from which words are told apart: the lower end of the octaves that hold most.
+    pub(super) floor: u32,
+}
+
+/// Finds where the words of a chunk without a base lie.
+pub(super) fn solo_range(format: Format, raw: &[u8]) -> SoloRange {
+    let counts = exponents(format, raw);
+    let top = best_run(&counts, SOLO_OCTAVES);
+    SoloRange {
+        window: best_window(format, &counts),
+        floor: 128 * (top + 1).saturating_sub(SOLO_OCTAVES) as u32,
+    }
 }
 
 /// Exponent and seven bits of mantissa of a word without its sign.
@@ -143,14 +156,13 @@ pub(super) fn top_exponent(format: Format, base: &[u8]) -> u32 {
     best_run(&counts, CLASSES - 1) as u32
 }
 
-/// The start of the solo window that holds most elements.
-pub(super) fn best_window(format: Format, raw: &[u8]) -> u64 {
+/// The start of the solo window that holds most elements, of which there are so many of each exponent.
+fn best_window(format: Format, counts: &[u32]) -> u64 {
     if TokenMap::last_window(format) == 0 {
         return 0;
     }
-    let counts = exponents(format, raw);
     let width = (format.window >> format.solo_head) as usize;
-    let top = best_run(&counts, width);
+    let top = best_run(counts, width);
     ((top + 1).saturating_sub(width) as u64) << format.solo_head
 }
 
@@ -204,7 +216,11 @@ pub(super) fn window_octaves(format: Format, parts: &Parts) -> i32 {
 
 /// The mean log magnitude in 2^-7 octaves.
 pub(super) fn mean_magnitude(parts: &Parts) -> i32 {
-    let sum: u64 = parts.magnitudes.iter().map(|&m| u64::from(m)).sum();
+    // So many numbers of 16 bits add up to one of 32, which vectors hold twice as many of as of 64.
+    let runs = parts.magnitudes.chunks(1 << 16);
+    let sum: u64 = runs
+        .map(|run| u64::from(run.iter().map(|&m| u32::from(m)).sum::<u32>()))
+        .sum();
     (sum / parts.magnitudes.len().max(1) as u64) as i32
 }
 
