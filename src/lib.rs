@@ -4,7 +4,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`], [`threads`], [`buffers`], [`pieces`] |
+//! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`], [`count`], [`threads`], [`buffers`], [`pieces`] |
 //! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, [`lowrank`]: prediction from a base and low-rank factors, in scalar code and SIMD; [`float`]: conversions; [`sketch`]: what is kept of a tensor to find its base |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
 //! | knowledge | [`object_reader`], [`object_writer`], [`object_factors`]: objects with their bases; [`adapter`]: what a merge may be made of; [`pairing`]: which base; [`report`]: figures; [`survey`]: all models and objects at a glance |
@@ -21,6 +21,7 @@ pub mod cli;
 pub mod codec;
 pub mod config;
 pub mod copy;
+pub mod count;
 pub mod delete_source;
 pub mod diff;
 pub mod dtype;

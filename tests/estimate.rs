@@ -138,7 +138,7 @@ fn what_is_stored_is_told_and_the_store_stays_as_it_is() {
     for damaged in [Vec::new(), noise(3, 5000), sketches[..700].to_vec()] {
         fs::write(&log, &damaged).unwrap();
         let run = batch.verb("estimate", &["--json"]).expect(0);
-        assert!(run.stderr.contains("have no sketch"), "{}", run.stderr);
+        assert!(run.stderr.contains("without a sketch"), "{}", run.stderr);
         assert!(all_stored(&run.json()));
         assert_eq!(fs::read(&log).unwrap(), damaged);
     }

@@ -19,7 +19,7 @@ use plotters_backend::{
 };
 
 use super::place::Usage;
-use super::terminal::{bytes, percent};
+use super::terminal::{bytes, counted, percent};
 use crate::report::Coded;
 use crate::stats::Stats;
 
@@ -101,8 +101,8 @@ fn parts(stats: &Stats) -> Vec<Part> {
     let mut parts = vec![
         Part {
             title: format!(
-                "{} models, {}: what each stage saved",
-                stats.models,
+                "{}, {}: what each stage saved",
+                counted(stats.models, "model"),
                 bytes(stats.bytes)
             ),
             rows: stages.map(|(name, part)| row(name, part)).to_vec(),

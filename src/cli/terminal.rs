@@ -1,5 +1,7 @@
 //! What may be shown on a terminal, and how quantities are written.
 
+pub use crate::count::counted;
+
 /// Replaces control characters, which could steer a terminal, by their escapes; line ends stay.
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -41,12 +43,6 @@ fn three_digits(value: f64) -> String {
         v if v < 99.95 => format!("{v:.1}"),
         v => format!("{v:.0}"),
     }
-}
-
-/// Writes how many there are of something, `1 file` or `2 files`.
-pub fn counted<N: std::fmt::Display + PartialEq + From<u8>>(count: N, what: &str) -> String {
-    let end = if count == N::from(1) { "" } else { "s" };
-    format!("{count} {what}{end}")
 }
 
 /// Writes `part` as a share of `whole`.
@@ -141,10 +137,6 @@ mod tests {
             assert_eq!(bytes(count), text);
         }
         assert_eq!(percent(1, 8), "12.5 %");
-        assert_eq!(
-            [0, 1, 2].map(|n| counted(n, "file")),
-            ["0 files", "1 file", "2 files"]
-        );
         assert_eq!(percent(0, 0), "0.0 %");
         assert_eq!(rate(3_000_000_000, 2.0), "1.50 GB/s");
         #[cfg(feature = "hub")]

@@ -21,6 +21,7 @@ use rayon::ThreadPool;
 
 use crate::codec::EncodeOptions;
 use crate::codec::select::{Effort, Family};
+use crate::count::counted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::ingest::draft::draft;
@@ -117,7 +118,8 @@ fn warnings(missing: u64, family: Family) -> Vec<String> {
     let mut warnings = Vec::new();
     if missing > 0 {
         warnings.push(format!(
-            "{missing} tensors in the store have no sketch, and are no bases here; `zipllm optimize` makes the sketches"
+            "{} in the store, without a sketch, cannot be a base here; `zipllm optimize` makes sketches",
+            counted(missing, "tensor")
         ));
     }
     if family == Family::BitX {

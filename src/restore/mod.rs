@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use crate::count::counted;
 use crate::error::{Error, Result};
 use crate::name::ModelId;
 use crate::nearest::nearest;
@@ -118,8 +119,8 @@ pub fn describe_unknown(store: &Store, wanted: &ModelId) -> Result<String> {
                 .map(|model| model.id.as_str())
                 .collect();
             format!(
-                "not in the store, which has {} models, among them {}",
-                models.len(),
+                "not in the store, which has {}, among them {}",
+                counted(models.len(), "model"),
                 some.join(", ")
             )
         }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::file::open_without_links;
+use crate::count::counted;
 use crate::error::{Error, Result};
 use crate::name::{ModelId, RelPath};
 
@@ -110,9 +111,8 @@ impl std::fmt::Display for LeftOut {
         } else {
             ""
         };
-        let count = self.files.len();
-        let plural = if count == 1 { "" } else { "s" };
-        write!(f, "{count} file{plural} ({}{more})", names.join(", "))
+        let count = counted(self.files.len(), "file");
+        write!(f, "{count} ({}{more})", names.join(", "))
     }
 }
 

@@ -205,14 +205,14 @@ fn summary(report: &IngestReport) -> String {
             report.seconds
         ),
         _ => format!(
-            "stored {} in {} ({}) in {:.1} s ({}) with {} threads{memory}\n\
+            "stored {} in {} ({}) in {:.1} s ({}) with {}{memory}\n\
              saved by file dedup {}, tensor dedup {}, delta {}, solo {}, other files {}\n",
             bytes(report.bytes),
             bytes(report.stored_bytes),
             percent(report.stored_bytes, report.bytes),
             report.seconds,
             rate(report.bytes, report.seconds),
-            report.threads,
+            counted(report.threads, "thread"),
             bytes(savings.file_dedup_bytes),
             bytes(savings.tensor_dedup_bytes),
             saved(savings.delta),

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::cli::Outcome;
 use crate::cli::args;
 use crate::cli::progress::Bar;
-use crate::cli::terminal::{bytes, percent, table};
+use crate::cli::terminal::{bytes, counted, percent, table};
 use crate::config::Config;
 use crate::estimate::{self, EstimateReport, ModelEstimate, Options, Status};
 use crate::ingest::{Job, order};
@@ -106,13 +106,13 @@ fn summary(report: &EstimateReport, all_revisions: bool) -> String {
         "about"
     };
     format!(
-        "{}\n{} would take {about} {} ({}); estimated in {:.1} s with {} threads, nothing was written\n",
+        "{}\n{} would take {about} {} ({}); estimated in {:.1} s with {}, nothing was written\n",
         table(&header, &rows),
         bytes(report.bytes),
         bytes(report.stored_bytes),
         percent(report.stored_bytes, report.bytes),
         report.seconds,
-        report.threads,
+        counted(report.threads, "thread"),
     )
 }
 

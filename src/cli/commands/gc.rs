@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::Outcome;
 use crate::cli::place::PlaceArgs;
-use crate::cli::terminal::bytes;
+use crate::cli::terminal::{bytes, counted};
 use crate::error::Error;
 use crate::gc::{self, GcReport, Options};
 use crate::store::Store;
@@ -82,22 +82,22 @@ fn describe(report: &GcReport) -> String {
         "deleted"
     };
     let mut text = format!(
-        "{done} {} of {} objects, {}, in {:.1} s\n",
+        "{done} {} of {}, {}, in {:.1} s\n",
         report.freed_objects,
-        report.objects,
+        counted(report.objects, "object"),
         bytes(report.freed_bytes),
         report.seconds
     );
     if report.recent_objects > 0 {
         text += &format!(
-            "kept {} that are in no model, for the grace period\n",
-            report.recent_objects
+            "kept {} of no model, for the grace period\n",
+            counted(report.recent_objects, "object")
         );
     }
     if report.missing_objects > 0 {
         text += &format!(
-            "note: {} objects that models need are missing; `zipllm check` names them\n",
-            report.missing_objects
+            "note: models lack {}; `zipllm check` names what is missing\n",
+            counted(report.missing_objects, "object")
         );
     }
     text

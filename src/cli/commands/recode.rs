@@ -3,7 +3,7 @@
 use crate::cli::Outcome;
 use crate::cli::args::RecodeArgs;
 use crate::cli::progress::Bar;
-use crate::cli::terminal::{bytes, percent};
+use crate::cli::terminal::{bytes, counted, percent};
 use crate::codec::EncodeOptions;
 use crate::recode::{self, Options, RecodeReport};
 
@@ -38,14 +38,14 @@ pub fn run(args: RecodeArgs) -> anyhow::Result<Outcome> {
 
 fn summary(report: &RecodeReport) -> String {
     format!(
-        "tried {} of {} objects, replaced {}: {} became {} ({}), in {:.1} s with {} threads\n",
+        "tried {} of {}, replaced {}: {} became {} ({}), in {:.1} s with {}\n",
         report.tried,
-        report.objects,
+        counted(report.objects, "object"),
         report.replaced,
         bytes(report.bytes_before),
         bytes(report.bytes_after),
         percent(report.bytes_after, report.bytes_before),
         report.seconds,
-        report.threads,
+        counted(report.threads, "thread"),
     )
 }

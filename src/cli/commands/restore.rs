@@ -60,7 +60,7 @@ fn summary(report: &RestoreReport, out: &Path) -> String {
         count => format!("; {} could not be restored", counted(count, "file")),
     };
     format!(
-        "restored {} version {} to {}: {}{kept}, {} verified in {:.2} s ({}) with {} threads{failed}\n",
+        "restored {} version {} to {}: {}{kept}, {} verified in {:.2} s ({}) with {}{failed}\n",
         report.model,
         report.version,
         out.display(),
@@ -68,6 +68,6 @@ fn summary(report: &RestoreReport, out: &Path) -> String {
         bytes(right),
         report.seconds,
         rate(right, report.seconds),
-        report.threads,
+        counted(report.threads, "thread"),
     )
 }

@@ -83,15 +83,15 @@ fn describe(stats: &Stats) -> String {
     text += &format!("\n{}", largest(stats));
     if stats.unused_objects > 0 {
         text += &format!(
-            "\n{} objects of {} are in no model; `zipllm gc` deletes those that are no model's base either\n",
-            stats.unused_objects,
+            "\nin no model: {} of {}; `zipllm gc` deletes what is no model's base either\n",
+            counted(stats.unused_objects, "object"),
             bytes(stats.unused_bytes)
         );
     }
     if stats.missing_objects > 0 {
         text += &format!(
-            "\n{} objects are missing; `zipllm check` names them\n",
-            stats.missing_objects
+            "\nmodels lack {}; `zipllm check` names what is missing\n",
+            counted(stats.missing_objects, "object")
         );
     }
     text
