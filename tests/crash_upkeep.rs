@@ -61,7 +61,6 @@ fn optimize_all(writer: StoreWriter) -> zipllm::Result<()> {
     let options = optimize::Options {
         threads: 1,
         encode: EncodeOptions::default(),
-        dry_run: false,
     };
     let report = optimize::run(writer, options, &NoMonitor)?;
     // An object that could not be read is left as it is, and told.

@@ -13,6 +13,7 @@ use crate::object_reader::OpenObject;
 use crate::object_writer::{Base, NewObject};
 use crate::pairing::{Align, Candidate, MAX_PLANNED_DEPTH, Why};
 use crate::recode::{self, Job};
+use crate::store::StoreWriter;
 
 /// What a change has to gain: this part of what there is now.
 const THRESHOLD: u64 = 100;
@@ -31,6 +32,10 @@ impl Run<'_> {
     pub(super) fn apply(&mut self, families: Vec<Family>) -> Result<()> {
         self.report.families = families.len();
         let mut changes = Vec::new();
+        let tried = families
+            .iter()
+            .map(|family| self.raw_len(family) * family.plans.len() as u64);
+        self.monitor.begin("plan", tried.sum());
         for family in &families {
             match self.judge(family) {
                 Ok(found) => changes.extend(found),
@@ -38,19 +43,35 @@ impl Run<'_> {
                 Err(error) => self.report.errors.push(error.to_string()),
             }
         }
+        self.monitor.end();
         self.report.changed = changes.len();
-        if self.options.dry_run {
+        let Some(mut writer) = self.writer.take() else {
             let gain: i64 = changes.iter().map(|change| change.gain).sum();
             let after = self.report.bytes_before.saturating_add_signed(-gain);
             self.report.bytes_after = after;
             return Ok(());
-        }
+        };
         let bytes = changes
             .iter()
             .filter_map(|change| self.index.get(&change.name));
         self.monitor
             .begin("optimize", bytes.map(|record| record.raw_len).sum());
-        self.carry_out(changes)
+        let done = self.carry_out(&mut writer, changes);
+        self.monitor.end();
+        self.writer = Some(writer);
+        done
+    }
+
+    /// Bytes of a family's tensors.
+    fn raw_len(&self, family: &Family) -> u64 {
+        let entries = family.members.iter();
+        let entries = entries.filter_map(|id| self.catalog.entries().get(*id));
+        entries.map(|entry| self.length(&entry.sketch.name)).sum()
+    }
+
+    /// Bytes of a tensor.
+    fn length(&self, name: &Hash) -> u64 {
+        self.index.get(name).map_or(0, |record| record.raw_len)
     }
 
     /// Finds the changes of a family that gain most: estimates find the roots worth a look, encoded chunks decide.
@@ -83,8 +104,14 @@ impl Run<'_> {
             let now = self.catalog.get(name).map(|entry| entry.base);
             now.is_some_and(|now| now != **base) || self.is_too_deep(name, &planned)
         };
-        let wanted: Vec<_> = planned.iter().filter(differs).collect();
-        let measure = |(name, base): &(&Hash, &Option<Hash>)| self.measure(name, base.as_ref());
+        let (wanted, kept): (Vec<_>, Vec<_>) = planned.iter().partition(differs);
+        let kept = kept.iter().map(|(name, _)| self.length(name));
+        self.monitor.skip(kept.sum());
+        let measure = |(name, base): &(&Hash, &Option<Hash>)| {
+            let measured = self.measure(name, base.as_ref());
+            self.monitor.advance(self.length(name));
+            measured
+        };
         let measured: Result<Vec<_>> = self
             .pool
             .install(|| wanted.par_iter().map(measure).collect());
@@ -217,7 +244,7 @@ impl Run<'_> {
 
     /// Makes the changes in rounds: one that would raise the depth of what others depend on, or whose base is not yet
     /// where it belongs, waits for the next round. Each round is durable before the next one builds on it.
-    fn carry_out(&mut self, mut waiting: Vec<Change>) -> Result<()> {
+    fn carry_out(&mut self, writer: &mut StoreWriter, mut waiting: Vec<Change>) -> Result<()> {
         while !waiting.is_empty() {
             let moving: BTreeSet<_> = waiting.iter().map(|change| change.name).collect();
             let (now, later): (Vec<_>, Vec<_>) = waiting
@@ -227,9 +254,9 @@ impl Run<'_> {
                 return Ok(());
             }
             for change in &now {
-                self.change(change)?;
+                self.change(writer, change)?;
             }
-            self.writer.barrier()?;
+            writer.barrier()?;
             self.reader.forget();
             waiting = later;
             self.note(&now)?;
@@ -247,47 +274,34 @@ impl Run<'_> {
         !moving.contains(base) && depth <= MAX_PLANNED_DEPTH && !(grows && needed)
     }
 
-    fn change(&mut self, change: &Change) -> Result<()> {
-        let encoded = self.encode(change);
+    fn change(&mut self, writer: &mut StoreWriter, change: &Change) -> Result<()> {
+        let encoded = self.encode(writer, change);
         match encoded {
             Ok(()) => {}
-            Err(error) if self.writer.is_poisoned() || error.kind() == ErrorKind::Io => {
+            Err(error) if writer.is_poisoned() || error.kind() == ErrorKind::Io => {
                 return Err(error);
             }
             Err(error) => self.report.errors.push(error.to_string()),
         }
-        let length = self
-            .index
-            .get(&change.name)
-            .map_or(0, |record| record.raw_len);
-        self.monitor.advance(length);
+        self.monitor.advance(self.length(&change.name));
         Ok(())
     }
 
-    fn encode(&mut self, change: &Change) -> Result<()> {
+    fn encode(&self, writer: &mut StoreWriter, change: &Change) -> Result<()> {
         let old = self.reader.open(&change.name)?;
         let object = self.new_object(&old, change.base.as_ref())?;
-        let job = Job {
-            set_rows: HashMap::new(),
-            pool: &self.pool,
-            reader: &self.reader,
-            options: recode::Options {
-                threads: self.options.threads,
-                encode: self.options.encode,
-                all: true,
-            },
-        };
+        let job = self.job();
         let read = |offset, out: &mut [u8]| self.reader.read_range(&change.name, offset, out);
         self.pool
             .install(|| object.prepare(&self.reader, &self.options.encode, &read, true))?;
         // The family as a whole gains, so this one may grow.
-        job.replace(&mut self.writer, &object, u64::MAX).map(drop)
+        job.replace(writer, &object, u64::MAX).map(drop)
     }
 
     /// Notes how the changed objects are stored now.
     fn note(&mut self, changes: &[Change]) -> Result<()> {
         for change in changes {
-            let object = self.writer.store().object(&change.name)?;
+            let object = self.store.object(&change.name)?;
             let record = crate::store::index::Record::of(&change.name, &object.frame);
             let base = (record.depth > 0).then_some(record.base);
             if let Some(entry) = self.catalog.get(&change.name) {

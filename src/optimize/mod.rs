@@ -20,8 +20,8 @@ use crate::error::Result;
 use crate::object_reader::ObjectReader;
 use crate::pairing::Catalog;
 use crate::report::Monitor;
-use crate::store::StoreWriter;
 use crate::store::index::Index;
+use crate::store::{Store, StoreWriter};
 use dependents::Dependents;
 
 /// How to optimize.
@@ -31,8 +31,6 @@ pub struct Options {
     pub threads: usize,
     /// Settings of the codecs.
     pub encode: EncodeOptions,
-    /// Whether nothing is to be written.
-    pub dry_run: bool,
 }
 
 /// What a run did, or would do.
@@ -48,7 +46,7 @@ pub struct OptimizeReport {
     pub changed: usize,
     /// Bytes of all object files before.
     pub bytes_before: u64,
-    /// Bytes of all object files after; with `dry_run` estimated from samples.
+    /// Bytes of all object files after; of a dry run estimated from samples.
     pub bytes_after: u64,
     /// Whether nothing was written.
     pub dry_run: bool,
@@ -63,7 +61,9 @@ pub struct OptimizeReport {
 
 /// One run.
 struct Run<'a> {
-    writer: StoreWriter,
+    /// What is written with; without one nothing is.
+    writer: Option<StoreWriter>,
+    store: Store,
     reader: ObjectReader,
     pool: ThreadPool,
     options: Options,
@@ -79,16 +79,33 @@ struct Run<'a> {
 /// # Errors
 /// Fails where the store cannot be written; an object that is damaged is reported, and left alone.
 pub fn run(writer: StoreWriter, options: Options, monitor: &dyn Monitor) -> Result<OptimizeReport> {
-    let start = Instant::now();
     let store = writer.store().clone();
+    run_with(Some(writer), store, options, monitor)
+}
+
+/// Says what [`run`] would gain, and only reads, so that others may write to the store meanwhile.
+///
+/// # Errors
+/// Fails where the store cannot be read; an object that is damaged is reported.
+pub fn dry_run(store: Store, options: Options, monitor: &dyn Monitor) -> Result<OptimizeReport> {
+    run_with(None, store, options, monitor)
+}
+
+fn run_with(
+    writer: Option<StoreWriter>,
+    store: Store,
+    options: Options,
+    monitor: &dyn Monitor,
+) -> Result<OptimizeReport> {
+    let start = Instant::now();
     let pool = crate::threads::pool(options.threads, store.layout().root())?;
     let index = store.index()?;
     let bytes = index.values().map(|record| record.stored_len);
     let bytes_before = bytes.fold(0, u64::saturating_add);
     let catalog = Catalog::load(&store, &index)?;
     let mut run = Run {
-        writer,
-        reader: ObjectReader::new(store),
+        reader: ObjectReader::new(store.clone()),
+        store,
         pool,
         options,
         monitor,
@@ -96,19 +113,19 @@ pub fn run(writer: StoreWriter, options: Options, monitor: &dyn Monitor) -> Resu
             objects: index.len(),
             bytes_before,
             bytes_after: bytes_before,
-            dry_run: options.dry_run,
+            dry_run: writer.is_none(),
             threads: options.threads,
             ..OptimizeReport::default()
         },
         dependents: Dependents::of_index(&index),
+        writer,
         index,
         catalog,
     };
     run.make_sketches()?;
     let families = run.pool.install(|| plan::families(&run.catalog));
     run.apply(families)?;
-    run.monitor.end();
-    run.writer.close()?;
+    run.writer.map_or(Ok(()), StoreWriter::close)?;
     run.report.seconds = start.elapsed().as_secs_f64();
     Ok(run.report)
 }

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::Run;
 use crate::error::{ErrorKind, Result};
 use crate::sketch::{self, Places, Sampler, Sketch};
+use crate::store::StoreWriter;
 use crate::store::index::Record;
 
 impl Run<'_> {
@@ -15,21 +16,27 @@ impl Run<'_> {
             applies && self.catalog.get(&record.name).is_none()
         };
         let lacking: Vec<_> = self.index.values().filter(lacks).cloned().collect();
+        let bytes = lacking.iter().map(|record| record.raw_len);
+        if !lacking.is_empty() {
+            self.monitor.begin("sketch", bytes.sum());
+        }
         for record in lacking {
             match self.sketch(&record) {
                 Ok(sketch) => {
                     self.report.sketches_made += 1;
                     let base = (record.depth > 0).then_some(record.base);
                     self.catalog.insert(sketch.clone(), record.depth, base);
-                    if !self.options.dry_run {
-                        self.writer.add_sketch(sketch);
+                    if let Some(writer) = &mut self.writer {
+                        writer.add_sketch(sketch);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::Io => return Err(error),
                 Err(error) => self.report.errors.push(error.to_string()),
             }
+            self.monitor.advance(record.raw_len);
         }
-        self.writer.barrier()
+        self.monitor.end();
+        self.writer.as_mut().map_or(Ok(()), StoreWriter::barrier)
     }
 
     fn sketch(&self, record: &Record) -> Result<Sketch> {

@@ -6,10 +6,11 @@ use crate::cli::Outcome;
 use crate::cli::args::effort;
 use crate::cli::place::PlaceArgs;
 use crate::cli::progress::Bar;
-use crate::cli::terminal::{bytes, percent};
+use crate::cli::terminal::{bytes, counted, percent};
 use crate::codec::EncodeOptions;
 use crate::codec::select::Effort;
 use crate::optimize::{self, OptimizeReport, Options};
+use crate::store::Store;
 
 /// `zipllm optimize CONFIG`.
 #[derive(Debug, Args)]
@@ -34,7 +35,6 @@ pub struct OptimizeArgs {
 
 pub fn run(args: OptimizeArgs) -> anyhow::Result<Outcome> {
     let place = args.place.find(Vec::new(), &[])?;
-    let writer = place.writer(args.wait)?;
     let encode = place.encode_options();
     let options = Options {
         threads: place.threads,
@@ -42,9 +42,13 @@ pub fn run(args: OptimizeArgs) -> anyhow::Result<Outcome> {
             effort: args.effort.unwrap_or(encode.effort),
             ..encode
         },
-        dry_run: args.dry_run,
     };
-    let report = optimize::run(writer, options, &Bar::default())?;
+    let report = if args.dry_run {
+        // Nothing is written, so that a store which may only be read, or is written to just now, is no obstacle.
+        optimize::dry_run(Store::open(&place.storage_dir)?, options, &Bar::default())?
+    } else {
+        optimize::run(place.writer(args.wait)?, options, &Bar::default())?
+    };
     report
         .errors
         .iter()
@@ -68,14 +72,14 @@ fn summary(report: &OptimizeReport) -> String {
         ("changed", "became")
     };
     format!(
-        "{verb} the bases of {} of {} objects, in {} groups of tensors near each other: {} {became} {} ({}), in {:.1} s with {} threads\n",
+        "{verb} the bases of {} of {}, in {} of tensors near each other: {} {became} {} ({}), in {:.1} s with {}\n",
         report.changed,
-        report.objects,
-        report.families,
+        counted(report.objects, "object"),
+        counted(report.families, "group"),
         bytes(report.bytes_before),
         bytes(report.bytes_after),
         percent(report.bytes_after, report.bytes_before),
         report.seconds,
-        report.threads,
+        counted(report.threads, "thread"),
     )
 }
