@@ -18,12 +18,14 @@ mod tensors;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use batch::{Batch, RESTORE, Tree, ZIPLLM, names, tree};
 use kill::{kill_after, number};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tensors::{noise, safetensors, tuned, weights};
 
@@ -304,6 +306,51 @@ fn a_killed_restore_leaves_no_wrong_file() {
     }
     println!("{done} kills of a restore, which takes {whole_run} us; {cut_short} before its end");
     assert!(cut_short > 0);
+}
+
+/// A program that Ctrl-C, or a polite kill, ends says what it leaves, and dies of the signal; where the shell lets it ignore
+/// Ctrl-C, it goes on.
+#[test]
+fn an_interrupted_program_says_what_it_leaves() {
+    let batch = Batch::in_memory(&["lab/large"]);
+    batch.file("lab/large/noise.bin", noise(1, 48 << 20));
+    let original = tree(&batch.path("models/lab/large"));
+    let config = batch.path("config.json");
+    let out = batch.path("out");
+    let store = [Path::new(ZIPLLM), &config];
+    let restore = [Path::new(RESTORE), &config, Path::new("lab/large"), &out];
+    // Whoever runs the tests in the background may ignore Ctrl-C himself.
+    let (listens, ignores) = ("--default-signal=INT,TERM", "--ignore-signal=INT");
+    let (listed, there) = ("stored models are whole", "files that are there are whole");
+    let cases: [(&str, &[&Path], Signal, &str); 4] = [
+        (listens, &store, Signal::INT, listed),
+        (listens, &store, Signal::TERM, listed),
+        (ignores, &store, Signal::INT, ""),
+        (listens, &restore, Signal::INT, there),
+    ];
+    for (switch, words, signal, said) in cases {
+        let _ = fs::remove_dir_all(batch.path("store/tmp"));
+        let mut program = Command::new("env");
+        let command = program.arg(switch).args(words).stdout(Stdio::null());
+        let child = command.stderr(Stdio::piped()).spawn().unwrap();
+        while names(&batch.path("store/tmp")).is_empty() && !out.exists() {
+            std::thread::yield_now();
+        }
+        let id = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        kill_process(id, signal).unwrap();
+        let ended = child.wait_with_output().unwrap();
+        let told = String::from_utf8(ended.stderr).unwrap();
+        if switch == ignores {
+            assert_eq!((ended.status.code(), told.as_str()), (Some(0), ""));
+        } else {
+            assert_eq!(ended.status.signal(), Some(signal.as_raw()), "{told}");
+            assert!(told.starts_with(&format!("interrupted; {said}")), "{told}");
+            assert_eq!(told.lines().count(), 1, "{told}");
+        }
+    }
+    batch.restore("lab/large", "out", &[]).expect(0);
+    batch::assert_same(&original, &tree(&out), "restored again");
+    batch.assert_clean();
 }
 
 fn has_files_without_names(directory: &Path) -> bool {

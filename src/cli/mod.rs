@@ -1,9 +1,10 @@
 //! The command line: arguments, logging, progress, and what is printed. Everything else is the library's.
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 something stored is damaged.
+//! Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 something stored is damaged; shells add 130 for Ctrl-C.
 
 mod args;
 mod commands;
+mod interrupt;
 mod limits;
 mod logging;
 mod place;
@@ -30,12 +31,14 @@ pub fn main_zipllm() -> ExitCode {
         let _ = writeln!(io::stderr(), "error: {}", terminal::escape_line(&reason));
         return ExitCode::from(2);
     }
-    main_with::<args::ZipllmArgs>(commands::zipllm)
+    let left = "stored models are whole, and a new run goes on from there";
+    main_with::<args::ZipllmArgs>(left, commands::zipllm)
 }
 
 /// Runs the `restore` program on the process's arguments.
 pub fn main_restore() -> ExitCode {
-    main_with::<args::RestoreArgs>(commands::restore::run)
+    let left = "files that are there are whole, and a new run restores the others";
+    main_with::<args::RestoreArgs>(left, commands::restore::run)
 }
 
 /// How a command ended, when it did not end with an error.
@@ -46,12 +49,17 @@ enum Outcome {
     Damaged,
 }
 
-fn main_with<A: Parser>(command: impl FnOnce(A) -> anyhow::Result<Outcome>) -> ExitCode {
+/// Runs a command; `left` says what one that is interrupted leaves.
+fn main_with<A: Parser>(
+    left: &'static str,
+    command: impl FnOnce(A) -> anyhow::Result<Outcome>,
+) -> ExitCode {
     let args = match A::try_parse_from(std::env::args_os().collect::<Vec<OsString>>()) {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
     logging::start();
+    interrupt::watch(left);
     limits::raise();
     ExitCode::from(match command(args) {
         Ok(Outcome::Done) => 0,

@@ -1,6 +1,7 @@
 //! A progress bar on a terminal, nothing in a pipe.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,6 +16,23 @@ pub struct Bar(Mutex<Option<ProgressBar>>);
 /// The terminal, as far as bars are drawn on it.
 static SCREEN: LazyLock<MultiProgress> =
     LazyLock::new(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)));
+
+/// Whether a bar may be drawn.
+static IS_SHOWN: AtomicBool = AtomicBool::new(false);
+
+/// Takes the bar off the terminal and does the last thing that the process does. If a key was typed for that, the
+/// terminal has shown it: right behind what stood there last.
+pub fn leave(is_typed: bool, last: impl FnOnce()) {
+    SCREEN.suspend(|| {
+        if is_typed && io::stderr().is_terminal() {
+            // A bar fills its line, so that the key stands in the next one, which is what was cleared.
+            let is_shown = IS_SHOWN.load(Ordering::Relaxed);
+            let correction = if is_shown { "\x1b[1A\x1b[2K" } else { "\n" };
+            let _ = io::stderr().write_all(correction.as_bytes());
+        }
+        last();
+    });
+}
 
 /// Standard error for lines of text: they stand above the bar, never in it.
 pub struct AboveBar;
@@ -41,6 +59,7 @@ impl Monitor for Bar {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_prefix(escape(what));
+        IS_SHOWN.store(true, Ordering::Relaxed);
         *self.lock() = Some(bar);
     }
 
@@ -60,6 +79,7 @@ impl Monitor for Bar {
     fn end(&self) {
         if let Some(bar) = self.lock().take() {
             bar.finish_and_clear();
+            IS_SHOWN.store(false, Ordering::Relaxed);
         }
     }
 }

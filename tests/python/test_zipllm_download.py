@@ -473,21 +473,56 @@ def test_a_link_to_a_snapshot_of_the_cache_is_a_model(
     assert same_tree(family / BASE, config.parent / "out")
 
 
+class Terminal:
+    """`zipllm download` on a terminal of 80 columns."""
+
+    def __init__(self, config: Path, bin_dir: Path, variables: dict[str, str]) -> None:
+        self.screen, program_side = pty.openpty()
+        fcntl.ioctl(program_side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        command = [bin_dir / "zipllm", "download", config]
+        streams = {"stdin": program_side, "stdout": program_side, "stderr": program_side}
+        # In a session of its own, whose terminal it makes this one: Ctrl-C is for those whose terminal it is.
+        own = ["env", "--default-signal=INT", "setsid", "--ctty"]
+        self.process = subprocess.Popen([*own, *command], env=variables, **streams)
+        os.close(program_side)
+        self.shown = b""
+
+    def read(self) -> bool:
+        """Adds what is shown next; false at the end."""
+        with contextlib.suppress(OSError):  # the end of a terminal
+            piece = os.read(self.screen, 4096)
+            self.shown += piece
+            return bool(piece)
+        return False
+
+
 def test_a_terminal_shows_how_far_it_is(config: Path, hub: HubServer, bin_dir: Path, tmp_path: Path) -> None:
     list_models(config.parent, LARGE)
     hub.bytes_per_second = 8 << 20
-    terminal, program_side = pty.openpty()
-    command = [bin_dir / "zipllm", "download", config]
-    variables = environment(tmp_path, HF_ENDPOINT=hub.url, TERM="xterm")
-    fcntl.ioctl(program_side, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = subprocess.Popen(command, env=variables, stdout=subprocess.DEVNULL, stderr=program_side)
-    os.close(program_side)
-    shown = b""
-    with contextlib.suppress(OSError):  # the end of a terminal
-        while piece := os.read(terminal, 4096):
-            shown += piece
-    assert process.wait() == 0
-    text = shown.decode()
+    terminal = Terminal(config, bin_dir, environment(tmp_path, HF_ENDPOINT=hub.url, TERM="xterm"))
+    while terminal.read():
+        pass
+    assert terminal.process.wait() == 0
+    text = terminal.shown.decode()
     assert f"{LARGE} [" in text and " / 12.70 MB  " in text and " MB/s  " in text, text
-    lines = re.split(r"\r|\x1b\[2K", text)
+    lines = re.split(r"[\r\n]|\x1b\[2K", text)
     assert max(map(len, lines)) <= 80, "a line fits the terminal"
+
+
+def test_an_interrupt_leaves_no_bar_on_the_terminal(
+    config: Path, hub: HubServer, bin_dir: Path, tmp_path: Path
+) -> None:
+    list_models(config.parent, LARGE)
+    hub.bytes_per_second = 2 << 20
+    terminal = Terminal(config, bin_dir, environment(tmp_path, HF_ENDPOINT=hub.url, TERM="xterm"))
+    while b" MB/s  " not in terminal.shown and terminal.read():
+        pass
+    os.write(terminal.screen, b"\x03")
+    while terminal.read():
+        pass
+    assert terminal.process.wait() == -signal.SIGINT
+    after = terminal.shown.decode().rpartition("^C")[2]
+    gone = "\x1b[1A\x1b[2K"  # the line above the key's, which is the bar's
+    assert after.partition(gone)[2] == "interrupted; stored models are whole, and a new run goes on from there\r\n", (
+        after
+    )
