@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -401,6 +402,38 @@ def test_patterns_and_revision_with_download_and_store(
     whole = zipllm(config, "--download", "--json")
     model = json.loads(whole.stdout)["models"][0]
     assert (model["files"], model["version"], model.get("warnings")) == (6, 2, None), whole.stderr
+
+
+def test_what_delete_source_removed_is_not_fetched_again(config: Path, hub: HubServer, zipllm: Zipllm) -> None:
+    assert zipllm("download", config).returncode == 0
+    assert zipllm(config, "--delete-source").returncode == 0
+    list_models(config.parent, BASE, TUNES[0])
+    hub.log.clear()
+    again = json.loads(zipllm("download", config, "--json").stdout)
+    assert [(row["status"], row.get("version")) for row in again["models"]] == [
+        ("already stored", 1),
+        ("fetched", None),
+    ]
+    assert not any(BASE in entry["path"] for entry in hub.log), "what is stored is not asked for"
+    offline = zipllm("download", config, HF_ENDPOINT="http://127.0.0.1:9")
+    assert offline.returncode == 0
+    assert f"{BASE}: already stored, as version 1; restore gives its files back" in offline.stdout
+    named = json.loads(zipllm("download", config, "--revision", "main", "--json").stdout)
+    assert named["models"][0]["status"] == "fetched", "nothing says which commit the store has"
+
+
+def test_a_commit_that_the_store_has_is_not_fetched(config: Path, family: Path, hub: HubServer, zipllm: Zipllm) -> None:
+    commit = "a" * 40
+    cache = config.parent / "models" / "models--acme--tiny"
+    shutil.copytree(family / BASE, cache / "snapshots" / commit)
+    (cache / "blobs").mkdir()
+    assert zipllm(config).returncode == 0
+    shutil.rmtree(cache)
+    hub.log.clear()
+    has = json.loads(zipllm("download", config, "--revision", commit, "--json").stdout)
+    assert (has["models"][0]["status"], hub.log) == ("already stored", [])
+    lacks = zipllm("download", config, "--revision", "b" * 40)
+    assert lacks.returncode == 1 and "it has no revision" in lacks.stderr
 
 
 def test_a_base_that_is_not_listed_is_fetched_where_it_is_needed(config: Path, hub: HubServer, zipllm: Zipllm) -> None:

@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::cli::Outcome;
 use crate::cli::args::{DownloadArgs, FetchArgs};
 use crate::cli::progress::Bar;
-use crate::cli::terminal::{bytes, megabytes_per_second};
+use crate::cli::terminal::{bytes, counted, megabytes_per_second};
 use crate::config::Config;
 use crate::error::Error;
 use crate::hub::{self, Access, Client, Fetched, Patience};
@@ -24,6 +24,7 @@ use crate::name::{ModelId, RelPath};
 use crate::report::{IngestReport, ModelReport, Savings, Status, StoreTotals};
 use crate::source::{LeftOut, locate};
 use crate::store::Store;
+use crate::store::manifest::Manifest;
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -39,6 +40,9 @@ struct Report {
 struct Row {
     model: ModelId,
     status: &'static str,
+    /// The version in the store that spared fetching it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     fetched: Option<Fetched>,
     /// Files that it lacks since patterns left them out.
@@ -48,7 +52,7 @@ struct Row {
     error: Option<String>,
 }
 
-/// Fetches every listed model that `model_dir` lacks, and the bases that they need.
+/// Fetches every listed model that is neither in `model_dir` nor in the store, and the bases that they need.
 pub fn run(args: DownloadArgs) -> anyhow::Result<Outcome> {
     let start = Instant::now();
     let config = Config::load(&args.config)?;
@@ -140,12 +144,18 @@ fn summary(report: &Report) -> String {
     let line = |row: &Row| {
         let what = match &row.fetched {
             Some(got) => format!(
-                "{} files, {}, commit {:.12}",
-                got.files,
+                "{}, {}, commit {:.12}",
+                counted(got.files, "file"),
                 bytes(got.bytes),
                 got.commit
             ),
-            None => row.status.to_owned(),
+            None => match row.version {
+                Some(version) => format!(
+                    "{}, as version {version}; restore gives its files back",
+                    row.status
+                ),
+                None => row.status.to_owned(),
+            },
         };
         let without = row
             .left_out
@@ -199,21 +209,35 @@ impl<'a> Fetcher<'a> {
         Ok(Some(fetched))
     }
 
-    /// Fetches a model to be stored: one that is gone since it was stored is not asked for, unless files that an earlier
-    /// run left out are wanted now.
+    /// Fetches a model to be stored, unless [`Self::is_spared_by`] its newest version.
     fn fetch_to_store(&self, model: &ModelId) -> anyhow::Result<Option<Fetched>> {
-        let is_gone = locate(&self.config.model_dir, model)?.is_none();
-        match stored(self.config, model).filter(|_| is_gone) {
-            Some(files) => {
-                let note = LeftOut::read(&self.config.model_dir, model)?;
-                let lacks = |path: &RelPath| !files.contains(path) && self.options.want(path);
-                if note.is_some_and(|note| !note.filtered(lacks).files.is_empty()) {
-                    return self.fetch(model);
-                }
-                Ok(None)
-            }
-            None => self.fetch(model),
+        match stored(self.config, model) {
+            Some(manifest) if self.is_spared_by(model, &manifest)? => Ok(None),
+            _ => self.fetch(model),
         }
+    }
+
+    /// Tells whether a model is gone since it was stored, and its version has all files that are wanted: it may lack
+    /// what an earlier run left out.
+    fn is_spared_by(&self, model: &ModelId, manifest: &Manifest) -> Result<bool, Error> {
+        if locate(&self.config.model_dir, model)?.is_some() {
+            return Ok(false);
+        }
+        let files: HashSet<_> = manifest.files.iter().map(|file| &file.path).collect();
+        let lacks = |path: &RelPath| !files.contains(path) && self.options.want(path);
+        let note = LeftOut::read(&self.config.model_dir, model)?;
+        Ok(note.is_none_or(|note| note.filtered(lacks).files.is_empty()))
+    }
+
+    /// The version that is what is asked for: the newest, or, where a revision is named, the one of that commit.
+    fn version(&self, model: &ModelId) -> Option<Manifest> {
+        let Some(revision) = &self.options.revision else {
+            return stored(self.config, model);
+        };
+        let store = Store::open(&self.config.storage_dir).ok()?;
+        let versions = store.versions(model).ok()?.into_iter().rev();
+        let mut manifests = versions.filter_map(|version| store.manifest(model, version).ok()?);
+        manifests.find(|manifest| manifest.commit.as_ref() == Some(revision))
     }
 
     /// The files that the model's directory lacks since patterns left them out.
@@ -227,25 +251,37 @@ impl<'a> Fetcher<'a> {
     }
 
     fn row(&self, model: ModelId) -> Row {
-        let row = self.fetch(&model).and_then(|fetched| {
-            let status = if fetched.is_some() {
-                "fetched"
-            } else {
-                "already there"
-            };
-            Ok((status, fetched, self.note(&model)?))
-        });
-        let (status, fetched, left_out, error) = match row {
-            Ok((status, fetched, left_out)) => (status, fetched, left_out, None),
-            Err(error) => ("failed", None, None, Some(format!("{error:#}"))),
-        };
-        Row {
+        let mut row = Row {
             model,
-            status,
-            fetched,
-            left_out,
-            error,
+            status: "failed",
+            version: None,
+            fetched: None,
+            left_out: None,
+            error: None,
+        };
+        if let Err(error) = self.fill(&mut row) {
+            row.error = Some(format!("{error:#}"));
         }
+        row
+    }
+
+    fn fill(&self, row: &mut Row) -> anyhow::Result<()> {
+        let model = &row.model;
+        if let Some(manifest) = self.version(model)
+            && self.is_spared_by(model, &manifest)?
+        {
+            (row.status, row.version) = ("already stored", Some(manifest.version));
+            return Ok(());
+        }
+        let fetched = self.fetch(model)?;
+        row.left_out = self.note(model)?;
+        row.status = if fetched.is_some() {
+            "fetched"
+        } else {
+            "already there"
+        };
+        row.fetched = fetched;
+        Ok(())
     }
 }
 
@@ -343,11 +379,10 @@ fn store(config: &Config, job: &Job, options: &ingest::Options) -> Result<Ingest
     )
 }
 
-/// The paths of a stored model's files; `None` if it is not in the store, or not to be read there.
-fn stored(config: &Config, model: &ModelId) -> Option<HashSet<RelPath>> {
+/// The newest version of a model; `None` if it is not in the store, or not to be read there.
+fn stored(config: &Config, model: &ModelId) -> Option<Manifest> {
     let newest = Store::open(&config.storage_dir).and_then(|store| store.newest(model));
-    let manifest = newest.ok().flatten()?;
-    Some(manifest.files.into_iter().map(|file| file.path).collect())
+    newest.ok().flatten()
 }
 
 fn empty(threads: usize) -> IngestReport {
