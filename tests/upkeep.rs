@@ -386,6 +386,33 @@ fn repair_stores_anew_what_the_models_still_have() {
 }
 
 /// The base's bytes are gone for good: its fine-tune is stored without it, and only the base is lost.
+/// That an object's file is gone is not the index's fault, which lists it; without need of it nothing is damaged.
+#[test]
+fn a_check_names_what_is_gone_and_a_run_heals_it() {
+    let batch = family();
+    let path = object(&batch, IDS[0], "w");
+    let name = path.file_name().unwrap().to_str().unwrap();
+    fs::remove_file(&path).unwrap();
+    let report = batch.check().expect(3).json();
+    let [damage] = report["damage"].as_array().unwrap().as_slice() else {
+        panic!("{report:#}");
+    };
+    assert_eq!(damage["object"], name);
+    let hurt = format!("{}@1: model.safetensors", IDS[0]);
+    assert!(damage["hurts"].to_string().contains(&hurt), "{report:#}");
+    let told = batch.verb("check", &[]).expect(3).stdout;
+    for said in [name, &hurt, "missing", "to heal it: `zipllm repair`"] {
+        assert!(told.contains(said), "{told}");
+    }
+    batch.zipllm(&[]).expect(0).says(&["stored anew"]);
+    batch.assert_clean();
+    batch.verb("remove", &IDS).expect(0);
+    fs::remove_file(&path).unwrap();
+    let report = batch.check().expect(0).json();
+    let warnings = report["warnings"].to_string();
+    assert!(warnings.contains("no model needs it"), "{report:#}");
+}
+
 #[test]
 fn repair_frees_fine_tunes_of_a_lost_base() {
     let batch = family();

@@ -11,6 +11,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::count::counted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::name::ModelId;
@@ -233,7 +234,8 @@ impl Check<'_> {
                 return Ok(true);
             }
             match self.store.stored_records()? {
-                Some(records) if records == self.heads || !self.damaged.is_empty() => {
+                Some(records) if !self.damaged.is_empty() || self.is_whole(&records) => {
+                    self.note_gone(&records);
                     return Ok(false);
                 }
                 _ if attempt == 0 => self.open_heads()?,
@@ -247,6 +249,30 @@ impl Check<'_> {
         );
         self.report.damage.push(Damage::harmless(reason));
         Ok(false)
+    }
+
+    /// Tells whether the index lists every object, as its head has it. That a file is gone is not the index's fault;
+    /// what is there now came since the heads were read.
+    fn is_whole(&self, records: &[Record]) -> bool {
+        let (there, others): (Vec<_>, Vec<_>) = records
+            .iter()
+            .partition(|record| self.head(&record.name).is_some());
+        let is_gone = |record: &&Record| self.is_gone(&record.name);
+        there.into_iter().eq(&self.heads) && others.iter().all(is_gone)
+    }
+
+    fn is_gone(&self, name: &Hash) -> bool {
+        matches!(self.store.object(name), Err(Error::MissingObject { .. }))
+    }
+
+    /// Notes the objects that the index lists and that are gone.
+    fn note_gone(&mut self, records: &[Record]) {
+        for record in records {
+            let name = record.name;
+            if self.head(&name).is_none() && self.is_gone(&name) {
+                self.note(&name, &Error::MissingObject { name });
+            }
+        }
     }
 
     fn manifests(&mut self, models: &[StoredModel]) -> Result<()> {
@@ -357,8 +383,9 @@ impl Check<'_> {
             .len();
         if count > 0 {
             self.report.warnings.push(format!(
-                "{}: {count} unfinished files; the next run removes them",
-                tmp.display()
+                "{}: {}; the next run removes what is unfinished",
+                tmp.display(),
+                counted(count, "unfinished file")
             ));
         }
         Ok(())

@@ -72,7 +72,7 @@ pub fn describe(damage: &Damage) -> String {
     }
     match damage.hurts.len().saturating_sub(FILES) {
         0 => text,
-        more => text + &format!("  and {more} more files (--json names them)\n"),
+        more => text + &format!("  and {} (--json names all)\n", counted(more, "more file")),
     }
 }
 
@@ -82,6 +82,9 @@ fn summary(report: &CheckReport, read_data: bool) -> String {
         text += &format!("note: {}\n", escape_line(warning));
     }
     text += &report.damage.iter().map(describe).collect::<String>();
+    if report.damage.iter().any(|damage| !damage.hurts.is_empty()) {
+        text += "to heal it: `zipllm repair` stores anew what the models' files still have, and lists what is lost\n";
+    }
     let read = if read_data {
         format!(
             ", {} of them, {}, read and verified ({})",
