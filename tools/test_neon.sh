@@ -1,12 +1,13 @@
 #!/bin/sh
-# Runs the tests of the kernels for aarch64 on a machine of another kind, with qemu:
+# Runs the tests of the kernels and of the coder of floats for aarch64 on a machine of another kind, with qemu:
 #
 #     tools/test_neon.sh [--install]
 #
-# The kernels need std alone, so a Rust compiler that has std for aarch64, a cross linker and qemu are
-# enough. The compiler is $RUSTC, or one that --install unpacked before, or rustc. Where something is
-# missing, prints SKIP and what it is, and succeeds. With --install, gets it from Debian: the linker and
-# qemu are installed; the compiler is only unpacked into target/neon, so that rustc stays what it is.
+# The kernels of planes and of low-rank products need std alone, and are compiled by themselves. The coder's tests take
+# the library's dependencies: cargo builds those. A Rust compiler that has std for aarch64 and for this machine, a cross
+# compiler of C and qemu are enough. The Rust compiler is $RUSTC, or one that --install unpacked before, or rustc. Where
+# something is missing, prints SKIP and what it is, and succeeds. With --install, gets it from Debian: the C compiler and
+# qemu are installed; the Rust compiler is only unpacked into target/neon, so that rustc stays what it is.
 set -eu
 
 target=aarch64-unknown-linux-gnu
@@ -37,8 +38,11 @@ compiler() {
 }
 
 has_std() {
-    libdir=$(compiler --print target-libdir --target $target 2>/dev/null) || return 1
-    ls "$libdir"/libstd-*.rlib >/dev/null 2>&1
+    for flags in "" "--target $target"; do
+        # shellcheck disable=SC2086
+        libdir=$(compiler --print target-libdir $flags 2>/dev/null) || return 1
+        ls "$libdir"/libstd-*.rlib >/dev/null 2>&1 || return 1
+    done
 }
 
 find_qemu() {
@@ -62,7 +66,7 @@ unpack_compiler() {
     apt_with_arm64 apt-get update
     std=$(dependency libstd-rust-web-dev libstd-rust-web-)
     llvm=$(dependency "$std" libllvm)
-    (cd "$temp/packages" && apt_with_arm64 apt-get download rustc-web "$std" "$llvm" libstd-rust-web-dev:arm64)
+    (cd "$temp/packages" && apt_with_arm64 apt-get download rustc-web "$std" "$llvm" libstd-rust-web-dev libstd-rust-web-dev:arm64)
     for package in "$temp"/packages/*.deb; do
         dpkg-deb -x "$package" "$temp/root"
     done
@@ -85,7 +89,7 @@ case "$*" in
 esac
 has $linker || skip "no $linker (Debian: gcc-aarch64-linux-gnu, libc6-dev-arm64-cross; or run $0 --install)"
 find_qemu || skip "no qemu-aarch64-static (Debian: qemu-user-static; or run $0 --install)"
-has_std || skip "no Rust compiler with std for $target (rustup target add $target; or run $0 --install)"
+has_std || skip "no Rust compiler with std for this machine and for $target (rustup target add $target; or run $0 --install)"
 
 # The kernels' tests leave out what the processor lacks: that NEON is there is to be tested too.
 # Predictions take no other instruction set from outside than the one that all machines of a kind have.
@@ -129,3 +133,30 @@ for level in 0 3; do
         -C opt-level=$level -C debug-assertions -o "$temp/kernels" "$temp/kernels.rs"
     "$qemu" "$temp/kernels"
 done
+
+# Cargo takes a program as compiler; one path at every run, or it would build everything anew.
+mkdir -p "$repo/target"
+{
+    echo '#!/bin/sh'
+    if [ -z "${RUSTC:-}" ] && [ -x "$unpacked/usr/bin/rustc" ]; then
+        echo "export LD_LIBRARY_PATH='$(echo "$unpacked"/usr/lib/*-linux-gnu)'"
+        echo "exec '$unpacked/usr/bin/rustc' \"\$@\""
+    else
+        echo "exec '${RUSTC:-rustc}' \"\$@\""
+    fi
+} >"$repo/target/neon-rustc"
+chmod +x "$repo/target/neon-rustc"
+
+# Tests of aarch64 with the library's dependencies, statically linked as above.
+cross_test() {
+    RUSTC="$repo/target/neon-rustc" \
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$linker \
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$qemu" \
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS="-C target-feature=+crt-static" \
+        cargo test --manifest-path "$repo/Cargo.toml" --locked --no-default-features \
+        --target $target --target-dir "$repo/target/neon-tests" "$@"
+}
+
+has cargo || skip "no cargo"
+cross_test --lib rans
+cross_test --test golden_payloads

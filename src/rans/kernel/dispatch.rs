@@ -4,6 +4,8 @@
 use super::super::LANES;
 use super::super::phased::{self, CELLS};
 use super::super::token::{Format, Shape, TokenMap};
+#[cfg(target_arch = "aarch64")]
+use super::neon;
 use super::scalar::Target;
 use super::{Coder, CutRun, Isa, Link, Relation, RunScales, Word, narrow, scalar};
 #[cfg(target_arch = "x86_64")]
@@ -20,6 +22,9 @@ macro_rules! by_isa {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => unsafe { avx512::$name $(::<$generic>)? ($($argument),*) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => unsafe { neon::$name $(::<$generic>)? ($($argument),*) },
         }
     };
 }
@@ -191,7 +196,7 @@ impl Isa {
 
     #[allow(clippy::too_many_arguments)]
     #[cfg_attr(
-        not(target_arch = "x86_64"),
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
         expect(unused_variables, reason = "only loops over vectors take them")
     )]
     fn encode_wide(
@@ -256,7 +261,7 @@ impl Isa {
     }
 
     #[cfg_attr(
-        not(target_arch = "x86_64"),
+        not(any(target_arch = "x86_64", target_arch = "aarch64")),
         expect(unused_variables, reason = "only loops over vectors take them")
     )]
     fn decode_wide(
@@ -283,6 +288,11 @@ impl Isa {
                         avx512::decode::<$planes, $solo>(
                             coder, states, words, position, ctx, target,
                         )
+                    },
+                    // SAFETY: as above.
+                    #[cfg(target_arch = "aarch64")]
+                    Isa::Neon => unsafe {
+                        neon::decode::<$planes, $solo>(coder, states, words, position, ctx, target)
                     },
                 }
             };

@@ -10,6 +10,8 @@ mod avx2;
 mod avx512;
 mod dispatch;
 mod narrow;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 use super::token::TokenMap;
@@ -31,6 +33,10 @@ pub enum Isa {
     #[non_exhaustive]
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// NEON; only [`Isa::detect`] makes it.
+    #[non_exhaustive]
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 /// Link between scales and expected magnitudes: by bin, mean log magnitude and its slope.
@@ -83,7 +89,9 @@ impl Isa {
             (Self::Avx2, avx2::available()),
             (Self::Avx512, avx512::available()),
         ];
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let vectors = [(Self::Neon, neon::available())];
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
         let vectors: [(Self, bool); 0] = [];
         let there = vectors.into_iter().filter(|(_, there)| *there);
         std::iter::once(Self::Scalar)

@@ -43,7 +43,7 @@ pub(super) enum Target<'a> {
 }
 
 #[cfg_attr(
-    not(target_arch = "x86_64"),
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
     expect(dead_code, reason = "only loops over vectors need it")
 )]
 impl Target<'_> {
