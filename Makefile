@@ -8,7 +8,7 @@ WORK ?= target/whole_job
 CODEC ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test rust-test python-test test-full lint deny cover bench measure families search compare
+.PHONY: help build demo test rust-test python-test test-full lint deny cover mutants bench measure families search compare
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,7 @@ python-test: .venv/installed rust-test ## run the tests of the scripts, in a vir
 test-full: test ## run all tests, the documented commands with the real cargo, a build without `hub`, and NEON by qemu
 	ZIPLLM_REAL_CARGO=1 ZIPLLM_BIN_DIR=$(CURDIR)/target/debug .venv/bin/pytest tests/python/test_documented_commands.py
 	$(CARGO) test --locked --no-default-features --test lean
+	$(CARGO) test --locked --manifest-path tools/mutants/Cargo.toml
 	tools/test_neon.sh
 
 lint: deny ## check formatting, clippy (warnings are errors) and dependencies
@@ -45,11 +46,12 @@ lint: deny ## check formatting, clippy (warnings are errors) and dependencies
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --bins --no-default-features -- -D warnings
 	$(CARGO) fmt --check --manifest-path experiment/fastcdc_exp/Cargo.toml
+	$(CARGO) fmt --check --manifest-path tools/mutants/Cargo.toml
 
 # Duplicates are told by `cargo deny check bans`; they are warnings, for others' crates decide them.
 DENY = $(CARGO) deny --offline --log-level error --config $(CURDIR)/deny.toml --manifest-path $(1) check \
 	--hide-inclusion-graph --allow duplicate --allow license-not-encountered licenses bans sources
-MANIFESTS := Cargo.toml experiment/fastcdc_exp/Cargo.toml fuzz/Cargo.toml
+MANIFESTS := Cargo.toml experiment/fastcdc_exp/Cargo.toml fuzz/Cargo.toml tools/mutants/Cargo.toml
 deny: ## check licences and sources of the dependencies, if cargo-deny is installed
 	@if ! $(CARGO) deny --version >/dev/null 2>&1; then \
 		echo "SKIPPED: licences of the dependencies are not checked (cargo install --locked cargo-deny)"; exit 0; fi; \
@@ -59,6 +61,11 @@ deny: ## check licences and sources of the dependencies, if cargo-deny is instal
 
 cover: ## measure which lines the tests reach (rustup component add llvm-tools)
 	tools/coverage.sh
+
+# MUTATE names modules, as "codec store/fs"; all that keep data if it is empty.
+MUTATE ?=
+mutants: ## tell which mutants of the modules that keep data no test catches (an hour; MUTATE="codec name" for some)
+	tools/mutants.py $(MUTATE)
 
 bench: ## run the benchmarks of kernels and codecs
 	$(CARGO) bench --locked

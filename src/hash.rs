@@ -191,6 +191,8 @@ mod tests {
     #[test]
     fn text_round_trips_and_junk_is_refused() {
         let hash = Hash::of(b"abc");
+        assert_eq!(hash.short(), "6437b3ac3846");
+        assert_eq!(format!("{hash:?}"), format!("Hash({hash})"));
         assert_eq!(hash.to_string().parse::<Hash>().unwrap(), hash);
         for bad in [
             "",

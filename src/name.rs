@@ -194,6 +194,7 @@ mod tests {
             "a_b/c_d",
             "a/b",
             "A.b/c-d_e",
+            &"a".repeat(96),
         ] {
             assert_eq!(good.parse::<ModelId>().unwrap().as_str(), good);
         }
@@ -223,12 +224,25 @@ mod tests {
 
     #[test]
     fn paths_cannot_leave() {
-        for good in ["a", "a/b", "...", "a b/ü.txt", "C:x", "a\\b", "con"] {
+        let (part, long) = ("a".repeat(255), "a".repeat(256));
+        let longest = vec!["a"; 512].join("/") + "a";
+        for good in [
+            "a",
+            "a/b",
+            "...",
+            "a b/ü.txt",
+            "C:x",
+            "a\\b",
+            "con",
+            &part,
+            &longest,
+        ] {
             assert_eq!(good.parse::<RelPath>().unwrap().as_str(), good);
         }
-        let long = "a".repeat(256);
+        let longer = longest.clone() + "a";
         for bad in [
             "", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/../b", "a/./b", "a\0", &long,
+            &longer,
         ] {
             assert!(bad.parse::<RelPath>().is_err(), "{bad:?}");
         }

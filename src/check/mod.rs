@@ -459,3 +459,31 @@ impl CheckReport {
         !self.damage.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_all_objects_each_of_them_once() {
+        let names: Vec<_> = (0..60u8).map(|byte| Hash::of(&[byte])).collect();
+        for of in 1..5 {
+            let parts = |name: &&Hash| {
+                (0..of + 2)
+                    .filter(|number| {
+                        Subset {
+                            number: *number,
+                            of,
+                        }
+                        .has(name)
+                    })
+                    .count()
+            };
+            assert_eq!(names.iter().map(|name| parts(&name)).max(), Some(1));
+            assert_eq!(names.iter().map(|name| parts(&name)).min(), Some(1));
+        }
+        let mut bytes = [0; 32];
+        bytes[7] = 10;
+        assert!(Subset { number: 2, of: 3 }.has(&Hash::from_bytes(bytes)));
+    }
+}

@@ -134,6 +134,63 @@ pub(super) fn quoted(name: &str) -> String {
 mod tests {
     use super::*;
 
+    fn named(name: &str, shape: &[u64]) -> Span {
+        let tensor = TensorInfo {
+            name: name.into(),
+            dtype: "U8".into(),
+            shape: shape.to_vec(),
+        };
+        Span {
+            tensor: Some(tensor),
+            ..Span::opaque(0, 4)
+        }
+    }
+
+    #[test]
+    fn faults_name_the_spans() {
+        let reason = |fault| match fault {
+            Fault::Format(reason) => reason,
+            Fault::Read(error) => error.to_string(),
+        };
+        let (first, last) = (named("a", &[4]), named("b\"", &[4]));
+        let header = Span::opaque(0, 8);
+        for (before, span, want) in [
+            (&first, &last, r#"tensor "b\"" overlaps tensor "a""#),
+            (&header, &first, r#"tensor "a" overlaps the header"#),
+        ] {
+            assert_eq!(reason(overlap(Some(before), span)), want);
+        }
+        let past = end_within(3, &first).map_err(reason);
+        assert_eq!(past, Err(r#"tensor "a" ends past the file"#.into()));
+        assert_eq!(end_within(4, &first).map_err(reason), Ok(4));
+    }
+
+    #[test]
+    fn names_are_quoted_and_cut() {
+        let long = "\u{e9}".repeat(61);
+        let cut = format!("\"{}\"...", "\u{e9}".repeat(60));
+        for (name, want) in [
+            ("a\nb", "\"a\\nb\""),
+            (&long[..120], &cut[..122]),
+            (long.as_str(), cut.as_str()),
+        ] {
+            assert_eq!(quoted(name), want);
+        }
+    }
+
+    #[test]
+    fn stacks_of_matrices_have_rows() {
+        for (shape, rows) in [
+            (&[5, 3, 2][..], 3),
+            (&[7, 5, 3, 2], 3),
+            (&[3, 2], 0),
+            (&[], 0),
+        ] {
+            assert_eq!(named("a", shape).matrix_rows(), rows, "{shape:?}");
+        }
+        assert_eq!(Span::opaque(0, 9).matrix_rows(), 0);
+    }
+
     #[test]
     fn gaps_are_filled_and_faults_refused() {
         type Places = &'static [(u64, u64)];

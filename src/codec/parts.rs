@@ -327,6 +327,9 @@ mod tests {
             decoded(&shared, &view, &payload, raw.len()).as_ref(),
             Ok(&raw)
         );
+        let prepared = Parts.prepare(&shared, DType::Bf16, ROW as u64).unwrap();
+        assert_eq!(prepared.bytes(), fitted.columns().bytes());
+        assert_eq!(Parts.prepare(&[], DType::Bf16, 64).unwrap().bytes(), 0);
         // Without the factors, or with others, it is other bytes or an error.
         assert_ne!(decoded(&[], &view, &payload, raw.len()).as_ref(), Ok(&raw));
     }

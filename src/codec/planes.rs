@@ -291,3 +291,105 @@ fn decode_plane<'s, 'p: 's>(
         _ => Err(CodecError::Malformed("mode of a plane")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::noise;
+    use super::*;
+
+    /// Bytes that take `kinds` values in turn.
+    fn in_turn(length: usize, kinds: usize) -> Vec<u8> {
+        (0..length)
+            .map(|at| u8::try_from(at % kinds).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn planes_are_random_if_less_than_one_pair_in_239_is_equal() {
+        let length = 4 * SAMPLE_BYTES;
+        for (what, plane, want) in [
+            ("noise", noise(length, 1), true),
+            ("too short", noise(length - 1, 1), false),
+            ("all bytes in turn", in_turn(length, 256), true),
+            ("nearly all", in_turn(length, 242), true),
+            ("not enough", in_turn(length, 235), false),
+            ("half of it", in_turn(length, 128), false),
+        ] {
+            assert_eq!(looks_random(&plane), want, "{what}");
+        }
+        // Only the beginning of each quarter is looked at.
+        let mut plane = vec![0; 8 * SAMPLE_BYTES];
+        for quarter in plane.chunks_exact_mut(2 * SAMPLE_BYTES) {
+            quarter[..SAMPLE_BYTES].copy_from_slice(&noise(SAMPLE_BYTES, 2));
+        }
+        assert!(looks_random(&plane));
+    }
+
+    #[test]
+    fn floats_are_rotated_if_they_have_several_planes() {
+        for (dtype, size, rotate) in [
+            (DType::Bf16, 2, true),
+            (DType::F64, 8, true),
+            (DType::F8E4M3, 1, false),
+            (DType::I16, 2, false),
+            (DType::U8, 1, false),
+        ] {
+            assert_eq!(layout(dtype), Layout { size, rotate }, "{dtype}");
+        }
+    }
+
+    fn encoded_len(dtype: DType, level: i32, raw: &[u8]) -> usize {
+        let mut out = Vec::new();
+        encode(level, dtype, None, raw, &mut Workspace::default(), &mut out);
+        out.len()
+    }
+
+    #[test]
+    fn a_few_repeats_are_looked_for_if_the_middle_has_some() {
+        let literals: Vec<u8> = noise(1 << 16, 5).iter().map(|byte| byte & 63).collect();
+        let repeats = literals[..40]
+            .repeat(1 << 14)
+            .split_off(40 * (1 << 14) - (1 << 16));
+        let (mut ws, middle) = (Workspace::default(), &repeats[..REPEATS_SAMPLE_BYTES]);
+        for (few, plane) in [
+            (true, [&literals, middle, &literals].concat()),
+            (
+                false,
+                [&repeats, &literals[..REPEATS_SAMPLE_BYTES], &repeats].concat(),
+            ),
+            (true, repeats[..999].to_vec()),
+        ] {
+            let mut encoder = PlaneEncoder {
+                level: 3,
+                zstd: &mut ws.zstd,
+                integers: false,
+                repeats: None,
+            };
+            let effort = encoder.easy_effort(&plane, &mut vec![0; 9]);
+            assert_eq!(matches!(effort, Effort::FewRepeats), few);
+        }
+    }
+
+    #[test]
+    fn repeats_are_looked_for_where_they_are_to_be_expected() {
+        let length = 1 << 16;
+        // Six bits of each byte, in runs of 32 of which 256 come again and again, out of order.
+        let runs: Vec<u8> = noise(256 * 32, 3).iter().map(|byte| byte & 63).collect();
+        let run = |number: &u8| runs.chunks(32).nth(usize::from(*number)).unwrap();
+        let far: Vec<u8> = noise(length / 32, 6)
+            .iter()
+            .flat_map(run)
+            .copied()
+            .collect();
+        let random = noise(length / 2, 4).repeat(2);
+        for (what, dtype, level, raw, least, most) in [
+            ("floats", DType::Bf16, 3, &far, 60, 100),
+            ("floats, a higher level", DType::Bf16, 4, &far, 0, 45),
+            ("integers", DType::I16, 3, &far, 0, 45),
+            ("random floats, repeated", DType::Bf16, 3, &random, 0, 62),
+        ] {
+            let found = encoded_len(dtype, level, raw) * 100 / length;
+            assert!((least..=most).contains(&found), "{what}: {found} %");
+        }
+    }
+}

@@ -242,3 +242,200 @@ impl Search<'_> {
         self.best.id()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{changed, noise, view, weights};
+    use super::*;
+
+    /// `count` elements of `size` bytes, the lowest of which take `kinds` values in turn; the others are noise.
+    fn in_turn(count: usize, size: usize, kinds: usize) -> Vec<u8> {
+        let mut bytes = noise(count * size, 1);
+        for (at, element) in bytes.chunks_exact_mut(size).enumerate() {
+            element[0] = u8::try_from(at % kinds).unwrap();
+        }
+        bytes
+    }
+
+    #[test]
+    fn single_bytes_have_to_save_one_part_in_32_of_the_best() {
+        // Two bits each, of all bytes or of those that are looked at: a quarter of the length.
+        for (raw, quarter) in [(in_turn(4096, 1, 4), 1024), (in_turn(4096, 3, 4), 3072)] {
+            let most = (1..2 * quarter)
+                .find(|length| length - length / 32 > quarter)
+                .unwrap();
+            assert!(order_zero_saves(&raw, most), "{quarter}");
+            assert!(!order_zero_saves(&raw, most - 1), "{quarter}");
+        }
+        assert!(!order_zero_saves(&[], 0));
+    }
+
+    #[test]
+    fn the_lowest_bytes_are_looked_at_evenly() {
+        assert_eq!(low_bytes(2, b"abcdefg"), b"aceg");
+        let bytes = noise(3 * 4096 * 2, 1);
+        let every_third: Vec<u8> = bytes.iter().step_by(6).copied().collect();
+        assert_eq!(low_bytes(2, &bytes), every_third);
+        assert_eq!(low_bytes(2, &bytes[..2 * 8191]).len(), 8191);
+    }
+
+    #[test]
+    fn lowest_bytes_are_plain_if_one_pair_in_90_is_equal() {
+        for (kinds, each, want) in [
+            (90, 50, false),
+            (89, 89, false),
+            (89, 90, true),
+            (2, 2, true),
+        ] {
+            let raw = in_turn(kinds * each, 2, kinds);
+            assert_eq!(
+                low_bytes_are_plain(DType::Bf16, &raw),
+                want,
+                "{kinds} {each}"
+            );
+        }
+        assert!(!low_bytes_are_plain(DType::F8E4M3, &[0; 100]));
+        assert!(!low_bytes_are_plain(DType::Bf16, &[]));
+    }
+
+    #[test]
+    fn lowest_bytes_that_equal_the_bases_count_for_wide_elements_only() {
+        let [raw, base] = [1, 2].map(|seed| noise(800, seed));
+        let mut near = base.clone();
+        near.iter_mut()
+            .zip(&raw)
+            .step_by(4)
+            .for_each(|(to, from)| *to = *from);
+        for (dtype, base, want) in [
+            (DType::F32, Some(&near), true),
+            (DType::F32, Some(&base), false),
+            (DType::F32, None, false),
+            (DType::Bf16, Some(&raw), false),
+            (DType::F64, Some(&raw), true),
+        ] {
+            let view = view(dtype, base.map(Vec::as_slice));
+            assert_eq!(low_bytes_are_equal(&view, &raw), want, "{dtype}");
+        }
+    }
+
+    #[test]
+    fn repeats_are_looked_for_in_the_middle() {
+        let (random, half) = (noise(REPEATS_SAMPLE, 3), noise(REPEATS_SAMPLE / 2, 4));
+        let (middle, ends) = ([&half[..], &half].concat(), vec![0; REPEATS_SAMPLE]);
+        for (what, raw, want) in [
+            ("noise", random.clone(), false),
+            ("a half of it repeated", middle.clone(), true),
+            (
+                "between noise",
+                [&random[..], &middle, &random].concat(),
+                true,
+            ),
+            ("noise between", [&ends[..], &random, &ends].concat(), false),
+            ("one element", vec![1, 2], false),
+        ] {
+            assert_eq!(
+                sample_repeats(&raw, &mut Workspace::default()),
+                want,
+                "{what}"
+            );
+        }
+    }
+
+    fn chosen(options: &EncodeOptions, view: &ChunkView<'_>, raw: &[u8]) -> CodecId {
+        encode_chunk(
+            options,
+            view,
+            raw,
+            &mut Workspace::default(),
+            &mut b"kept".to_vec(),
+        )
+    }
+
+    /// Bytes of noise with the low `bits` kept.
+    fn bits(bits: u32, seed: u64) -> Vec<u8> {
+        let mask = u8::try_from((1u32 << bits) - 1).unwrap();
+        noise(1 << 16, seed)
+            .iter()
+            .map(|byte| byte & mask)
+            .collect()
+    }
+
+    #[test]
+    fn a_difference_that_is_small_enough_is_not_compared_with_coding_alone() {
+        let raw = bits(2, 5);
+        let planes = |effort| EncodeOptions {
+            family: Family::BitX,
+            effort,
+            ..EncodeOptions::default()
+        };
+        // Of the raw length, the difference takes an eighth for each of its bits, and the bytes alone a quarter.
+        for (differ, effort, want) in [
+            (4, Effort::Default, BitX.id()),
+            (5, Effort::Default, Solo.id()),
+            (4, Effort::Max, Solo.id()),
+            (1, Effort::Max, BitX.id()),
+        ] {
+            let base: Vec<u8> = raw
+                .iter()
+                .zip(bits(differ, 6))
+                .map(|(a, b)| a ^ b)
+                .collect();
+            let view = view(DType::U8, Some(&base));
+            assert_eq!(
+                chosen(&planes(effort), &view, &raw),
+                want,
+                "{differ} {effort:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn lowest_bytes_of_few_values_are_for_planes() {
+        let mut raw = weights(DType::F32, 1 << 16, 9);
+        raw.iter_mut().step_by(4).for_each(|byte| *byte &= 7);
+        let (options, view) = (EncodeOptions::default(), view(DType::F32, None));
+        assert!(!sample_repeats(&raw, &mut Workspace::default()));
+        assert_eq!(chosen(&options, &view, &raw), Solo.id());
+    }
+
+    #[test]
+    fn what_was_there_before_does_not_matter() {
+        let base = weights(DType::Bf16, 1 << 16, 9);
+        let (options, raw) = (EncodeOptions::default(), changed(&base, 7));
+        let view = view(DType::Bf16, Some(&base));
+        let mut ws = Workspace::default();
+        let [alone, after] = [0, raw.len()].map(|before| {
+            let mut out = vec![1; before];
+            let codec = encode_chunk(&options, &view, &raw, &mut ws, &mut out);
+            (codec, out.split_off(before))
+        });
+        assert_eq!(alone, after);
+    }
+
+    #[test]
+    fn only_bytes_that_are_no_floats_are_coded_as_bytes() {
+        let taken = DType::all().filter(|dtype| takes_bytes(*dtype));
+        let want = DType::all().filter(|dtype| dtype.size() == 1 && !dtype.is_float());
+        let want = want.filter(|dtype| rans::takes(*dtype));
+        assert_eq!(taken.collect::<Vec<_>>(), want.collect::<Vec<_>>());
+        assert!(takes_bytes(DType::U8) && !takes_bytes(DType::F8E4M3) && !takes_bytes(DType::I32));
+    }
+
+    #[test]
+    fn repeats_that_lie_across_planes_are_for_zstd_if_all_else_is_poor() {
+        // The same bytes twice, the second time one byte on.
+        let twice = |bytes: &[u8]| [bytes, &[0], bytes, &[0; 3]].concat();
+        let options = EncodeOptions {
+            family: Family::BitX,
+            ..EncodeOptions::default()
+        };
+        for (bits_each, want) in [(8, Zstd.id()), (6, Solo.id())] {
+            let raw = twice(&bits(bits_each, 7));
+            assert_eq!(
+                chosen(&options, &view(DType::F32, None), &raw),
+                want,
+                "{bits_each}"
+            );
+        }
+    }
+}

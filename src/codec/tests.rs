@@ -360,6 +360,37 @@ fn no_family_is_much_worse_than_the_other() {
     }
 }
 
+#[test]
+fn every_codec_decodes_what_it_encodes() {
+    let mut ws = Workspace::default();
+    for (dtype, codec) in [DType::Bf16, DType::F8E4M3]
+        .into_iter()
+        .flat_map(|dtype| REGISTRY.map(|codec| (dtype, codec)))
+        .filter(|(_, codec)| codec.name() != "lowrank")
+    {
+        let raw = weights(dtype, 4096, 4);
+        let base = changed(&raw, 30);
+        let view = view(dtype, Some(&base));
+        let (mut payload, mut out) = (b"kept".to_vec(), vec![0; raw.len()]);
+        codec.encode(
+            &EncodeOptions::default(),
+            &view,
+            &raw,
+            &mut ws,
+            &mut payload,
+        );
+        let payload = payload.strip_prefix(b"kept").unwrap();
+        let result = codec.decode(&[], &view, payload, &mut out, &mut ws);
+        assert_eq!(
+            (result, out == raw),
+            (Ok(()), true),
+            "{} {dtype}",
+            codec.name()
+        );
+        assert!(payload.len() <= raw.len() + 16, "{} {dtype}", codec.name());
+    }
+}
+
 /// One payload of each codec and mode, with what it decodes from.
 fn samples() -> Vec<(CodecId, DType, Vec<u8>, Vec<u8>)> {
     let mut ws = Workspace::default();

@@ -157,3 +157,20 @@ impl WorkspacePool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_that_of_the_frame_whatever_is_there_before() {
+        let (raw, mut zstd) = (b"a text, a text, a text".repeat(9), ZstdContexts::default());
+        for before in [0, 1000] {
+            let mut out = vec![1; before];
+            assert!(zstd.compress(Effort::Level(3), &raw, &mut out));
+            let length = out.len() - before;
+            assert_eq!(zstd.length(Effort::Level(3), &raw, &mut out), Some(length));
+            assert_eq!(out.len() - before, length);
+        }
+    }
+}

@@ -192,3 +192,22 @@ pub(super) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
         Mode::from_raw_mode(mode & 0o7777),
     )?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_read_may_execute_or_nobody() {
+        for (mode, executable, want) in [
+            (0o100_644, true, 0o100_755),
+            (0o100_755, true, 0o100_755),
+            (0o600, true, 0o700),
+            (0o640, true, 0o750),
+            (0o755, false, 0o644),
+            (0o100_600, false, 0o100_600),
+        ] {
+            assert_eq!(with_execute_bits(mode, executable), want, "{mode:o}");
+        }
+    }
+}

@@ -252,7 +252,7 @@ mod tests {
             assert_eq!(names(dir.path()), ["file"]);
             assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"abcd");
             let mode = fs::metadata(dir.path().join("file")).unwrap().mode();
-            assert_eq!(mode & 0o111, (mode & 0o444) >> 2);
+            assert_eq!(mode & 0o7111, (mode & 0o444) >> 2);
         }
     }
 
@@ -316,6 +316,25 @@ mod tests {
             assert!(file.finish(false, false).is_err());
         }
         assert_eq!(names(dir.path()), ["file"]);
+    }
+
+    #[test]
+    fn room_is_set_aside_for_large_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let blocks = |length, reserve: &dyn Fn(&PartialFile, u64)| {
+            let [file, _] = both(dir.path());
+            reserve(&file, length);
+            file.file.metadata().unwrap().blocks()
+        };
+        let ours = |file: &PartialFile, length| file.reserve(length).unwrap();
+        // As much as the file system itself does, which may be nothing.
+        let plain = |file: &PartialFile, length| {
+            let _ = rustix::fs::fallocate(&file.file, FallocateFlags::empty(), 0, length);
+        };
+        for length in [LEAST_RESERVED, 3 * LEAST_RESERVED] {
+            assert_eq!(blocks(length, &ours), blocks(length, &plain));
+        }
+        assert_eq!(blocks(LEAST_RESERVED - 1, &ours), 0);
     }
 
     #[test]

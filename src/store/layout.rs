@@ -118,3 +118,48 @@ impl Layout {
         ]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_has_the_place_that_the_format_gives_it() {
+        let layout = Layout::new(Path::new("/s"));
+        let id: ModelId = "org/name".parse().unwrap();
+        let name = Hash::from_bytes([0xab; 32]);
+        let hex = name.to_string();
+        for (path, want) in [
+            (layout.root().to_path_buf(), "/s"),
+            (layout.marker(), "/s/zipllm.json"),
+            (layout.lock(), "/s/lock"),
+            (layout.readers(), "/s/readers"),
+            (layout.tmp(), "/s/tmp"),
+            (layout.objects(), "/s/objects"),
+            (layout.shard(&name), "/s/objects/ab"),
+            (layout.object(&name), &format!("/s/objects/ab/{hex}")),
+            (layout.models(), "/s/models"),
+            (layout.model(&id), "/s/models/org--name"),
+            (layout.manifest(&id, 12), "/s/models/org--name/000012.json"),
+            (layout.index(), "/s/index"),
+            (layout.object_log(), "/s/index/objects.log"),
+            (layout.dirty(), "/s/index/dirty"),
+            (layout.scans(), "/s/index/scans"),
+            (layout.scan(&id), "/s/index/scans/org--name.json"),
+            (layout.sketches(), "/s/sketches"),
+            (layout.sketch_log(), "/s/sketches/sketches.log"),
+        ] {
+            assert_eq!(path, Path::new(want));
+        }
+        let names = [
+            "objects",
+            "models",
+            "index",
+            "index/scans",
+            "sketches",
+            "tmp",
+        ];
+        let want = names.map(|name| Path::new("/s").join(name));
+        assert_eq!(layout.directories(), want);
+    }
+}

@@ -226,6 +226,25 @@ mod tests {
     }
 
     #[test]
+    fn content_is_files_and_empty_directories() {
+        let one = manifest(vec![file("a", 1)], &["d"]);
+        for (other, want) in [
+            (
+                Manifest {
+                    version: 2,
+                    ..one.clone()
+                },
+                true,
+            ),
+            (manifest(vec![file("a", 2)], &["d"]), false),
+            (manifest(vec![file("a", 1)], &["e"]), false),
+            (manifest(vec![], &[]), false),
+        ] {
+            assert_eq!(one.same_content(&other), want, "{other:?}");
+        }
+    }
+
+    #[test]
     fn hostile_paths_do_not_parse() {
         for path in ["../x", "/etc/passwd", "a/../../b", "", "a//b", "a\0"] {
             let text = serde_json::to_string(&manifest(vec![file("q", 1)], &[])).unwrap();
