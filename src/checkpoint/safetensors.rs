@@ -250,3 +250,43 @@ impl Oddities {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_claimed_by_their_extension_or_their_beginning() {
+        let begins = |length: u64, brace: &[u8]| [&length.to_le_bytes(), brace].concat();
+        for (name, head, want) in [
+            ("a.safetensors", vec![], true),
+            ("a.SafeTensors", vec![1; 16], true),
+            ("safetensors", vec![], false),
+            ("a", begins(9, b"{"), true),
+            ("a", begins(MAX_HEADER_BYTES, b"{\""), true),
+            ("a", begins(MAX_HEADER_BYTES + 1, b"{"), false),
+            ("a", begins(9, b"["), false),
+            ("a", begins(9, b""), false),
+            ("a", vec![b'{'; 16], false),
+        ] {
+            assert_eq!(Safetensors.claims(name, &head), want, "{name} {head:?}");
+        }
+    }
+
+    #[test]
+    fn many_tensors_have_to_have_their_share_of_the_file() {
+        let many = FEW_TENSORS + 1;
+        for (tensors, bytes, want) in [
+            (0, 0, true),
+            (FEW_TENSORS, 1, true),
+            (many, many * LEAST_SHARE, true),
+            (many, many * LEAST_SHARE - 1, false),
+        ] {
+            assert_eq!(
+                refuse_crumbs(tensors, bytes).is_ok(),
+                want,
+                "{tensors} {bytes}"
+            );
+        }
+    }
+}

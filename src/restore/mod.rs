@@ -234,6 +234,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_throughput_is_that_of_all_files() {
+        let file = |size| FileEntry {
+            path: "a".parse().unwrap(),
+            size,
+            blake3: crate::hash::Hash::of(b""),
+            executable: false,
+            segments: Vec::new(),
+        };
+        let manifest = Manifest {
+            format: 1,
+            model: "a/b".parse().unwrap(),
+            version: 1,
+            commit: None,
+            base: None,
+            bases: Vec::new(),
+            bytes: 3500,
+            files: vec![file(2500), file(1000)],
+            empty_dirs: Vec::new(),
+        };
+        let done = (AtomicU64::new(1), AtomicU64::new(2500));
+        let report = summarise(
+            &manifest,
+            &BTreeSet::from([1]),
+            &done,
+            1,
+            Instant::now(),
+            &[],
+        );
+        assert_eq!(
+            (report.files_kept, report.bytes_kept, report.bytes_written),
+            (1, 1000, 2500)
+        );
+        let bytes = report.throughput_bytes_per_second * report.seconds.max(1e-9);
+        assert!((bytes - 3500.0).abs() < 1.0, "{bytes}");
+    }
+
+    #[test]
     fn versions_are_parsed() {
         let parse = |text: &str| text.parse::<ModelVersion>();
         assert_eq!(parse("a/b").unwrap().version, None);

@@ -197,6 +197,76 @@ pub(super) fn set_mode(file: &File, mode: u32) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    /// A file of the model, `path` with some content.
+    fn entry(path: &str, content: &[u8], executable: bool) -> FileEntry {
+        FileEntry {
+            path: path.parse().unwrap(),
+            size: content.len() as u64,
+            blake3: Hash::of(content),
+            executable,
+            segments: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_there_is_kept_replaced_or_in_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        std::fs::write(path("file"), "right").unwrap();
+        std::fs::create_dir(path("dir")).unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        let output = OutputDir::open(dir.path()).unwrap();
+        let refused = |reason| Err(reason);
+        for (name, content, unforced, forced) in [
+            ("file", "right", Ok(true), Ok(true)),
+            ("file", "wrong", refused("other content"), Ok(false)),
+            ("file", "longer", refused("other content"), Ok(false)),
+            ("link", "right", refused("no regular file"), Ok(false)),
+            (
+                "dir",
+                "right",
+                refused("a directory"),
+                refused("a directory"),
+            ),
+            ("new", "right", Ok(false), Ok(false)),
+            ("dir/new", "right", Ok(false), Ok(false)),
+            ("new/new", "right", Ok(false), Ok(false)),
+            (
+                "file/new",
+                "right",
+                refused("a file or a symlink"),
+                refused("a file or a symlink"),
+            ),
+        ] {
+            for (force, want) in [(false, unforced), (true, forced)] {
+                let found = output.check_existing(&entry(name, content.as_bytes(), false), force);
+                match (found, want) {
+                    (Ok(found), Ok(want)) => assert_eq!(found, want, "{name} {content} {force}"),
+                    (Err(found), Err(want)) => assert!(found.to_string().contains(want), "{found}"),
+                    (found, want) => panic!("{name} {content} {force}: {found:?}, not {want:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_kept_gets_the_right_execute_bits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, "right").unwrap();
+        let output = OutputDir::open(dir.path()).unwrap();
+        let plain = std::fs::metadata(&path).unwrap().mode();
+        for executable in [true, true, false, false] {
+            assert!(
+                output
+                    .check_existing(&entry("file", b"right", executable), false)
+                    .unwrap()
+            );
+            let mode = std::fs::metadata(&path).unwrap().mode();
+            assert_eq!(mode, with_execute_bits(plain, executable));
+        }
+    }
+
     #[test]
     fn whoever_may_read_may_execute_or_nobody() {
         for (mode, executable, want) in [
