@@ -53,6 +53,8 @@ SUITES = [
     "write_order",
     "determinism",
     "faults",
+    "adapters",
+    "beside",
     "job",
 ]
 # The tests of a mutant are run in groups, of which each takes about so many times as long as the one before.

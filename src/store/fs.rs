@@ -261,6 +261,7 @@ mod tests {
         let mut file = LocalDisk.create(&a).unwrap();
         assert!(LocalDisk.open(&a).unwrap().is_empty().unwrap());
         file.write_all(b"xy").unwrap();
+        file.flush().unwrap();
         file.sync().unwrap();
         assert!(LocalDisk.create(&a).is_err());
         LocalDisk.append(&a).unwrap().write_all(b"z").unwrap();
