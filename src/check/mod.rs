@@ -463,6 +463,8 @@ impl CheckReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dtype::DType;
+    use crate::store::StoreWriter;
 
     #[test]
     fn parts_are_all_objects_each_of_them_once() {
@@ -485,5 +487,41 @@ mod tests {
         let mut bytes = [0; 32];
         bytes[7] = 10;
         assert!(Subset { number: 2, of: 3 }.has(&Hash::from_bytes(bytes)));
+    }
+
+    #[test]
+    fn a_base_that_does_not_fit_is_the_differences_fault_and_a_missing_one_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(StoreWriter::open(dir.path()).unwrap());
+        let store = Store::open(dir.path()).unwrap();
+        let (name, base) = (Hash::of(b"difference"), Hash::of(b"base"));
+        let record = |name, depth, raw_len| Record {
+            name,
+            base,
+            raw_len,
+            stored_len: 100,
+            codec: 3,
+            dtype: DType::Bf16,
+            depth,
+        };
+        // Depth of the object; depth and length of its base; whom that blames, the object being 64 bytes long.
+        for (depth, of_base, culprit) in [
+            (0, None, None),
+            (0, Some((0, 64)), None),
+            (1, Some((0, 64)), None),
+            (2, Some((1, 64)), None),
+            (1, Some((1, 64)), Some(name)),
+            (1, Some((2, 64)), Some(name)),
+            // What its head says of bases of other lengths cannot be read: the store has no such object.
+            (1, Some((0, 32)), Some(name)),
+            (1, Some((0, 128)), Some(name)),
+            (1, None, Some(base)),
+        ] {
+            let of_base = of_base.map(|(depth, raw_len)| record(base, depth, raw_len));
+            let found = misfit(&store, &record(name, depth, 64), of_base.as_ref());
+            let is_missing = matches!(found, Some((_, Error::MissingObject { .. })));
+            assert_eq!(is_missing, culprit == Some(base), "{depth}, {of_base:?}");
+            assert_eq!(found.map(|(name, _)| name), culprit, "{depth}, {of_base:?}");
+        }
     }
 }
