@@ -234,6 +234,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_model_is_looked_for_in_an_empty_store() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(crate::store::StoreWriter::open(dir.path()).unwrap());
+        let store = Store::open(dir.path()).unwrap();
+        let told = describe_unknown(&store, &"a/b".parse().unwrap()).unwrap();
+        assert_eq!(told, "not in the store, which is empty");
+    }
+
+    #[test]
     fn the_throughput_is_that_of_all_files() {
         let file = |size| FileEntry {
             path: "a".parse().unwrap(),

@@ -250,6 +250,20 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_takes_the_place_of_a_file_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "right").unwrap();
+        std::os::unix::fs::symlink("file", dir.path().join("link")).unwrap();
+        let directory = OwnedFd::from(File::open(dir.path()).unwrap());
+        let same = |name: &str| {
+            let entry = entry(name, b"right", false);
+            same_content(&directory, name, &entry, &dir.path().join(name))
+        };
+        assert!(same("file").unwrap());
+        assert!(same("link").is_err());
+    }
+
+    #[test]
     fn a_file_that_is_kept_gets_the_right_execute_bits() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
