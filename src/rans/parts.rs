@@ -23,8 +23,8 @@ pub(super) struct Parts {
     pub(super) tables: Vec<u32>,
 }
 
-/// Cuts every element into its parts; `first` is the top of the base's exponents, or without a base the log magnitude
-/// from which words are told apart.
+/// Cuts every element into its parts; `first` is where scales begin: the top of the base's exponents, or without a base
+/// the log magnitude from which words are told apart.
 pub(super) fn cut(
     isa: Isa,
     format: Format,

@@ -64,7 +64,7 @@ pub(super) fn available() -> bool {
 }
 
 /// Tells whether the processor's own gather takes less time than loads: on Intel's processors from Sapphire Rapids on,
-/// which are those with this feature, it decodes 1.3 to 1.5 times as fast. On AMD's the two are alike, and on Intel's
+/// which are those with this feature, it decodes 1.2 to 1.5 times as fast. On AMD's the two are alike, and on Intel's
 /// earlier ones the remedy for a leak of data ("Downfall") makes it several times slower.
 fn has_fast_gather() -> bool {
     is_x86_feature_detected!("avx512fp16")
