@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use zipllm::codec::{ChunkView, EncodeOptions, Workspace, encode_chunk, find};
+use zipllm::codec::{ChunkView, EncodeOptions, Prepared, Workspace, encode_chunk, find};
 use zipllm::dtype::DType;
 use zipllm::kernel::{Isa, Layout};
 
@@ -88,7 +88,15 @@ fn codecs(criterion: &mut Criterion) {
         });
         group.bench_function("decode", |bencher| {
             let mut out = vec![0; raw.len()];
-            bencher.iter(|| codec.decode(&[], &view, black_box(&payload), &mut out, &mut ws));
+            bencher.iter(|| {
+                codec.decode(
+                    &Prepared::default(),
+                    &view,
+                    black_box(&payload),
+                    &mut out,
+                    &mut ws,
+                )
+            });
         });
     }
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 use criterion::{Criterion, Throughput};
 use support::pair::{Pair, generated, real};
 use support::speed;
-use zipllm::codec::{ChunkView, CodecId, EncodeOptions, Workspace, find};
+use zipllm::codec::{ChunkView, CodecId, EncodeOptions, Prepared, Workspace, find};
 use zipllm::rans::{self, Chunk, Effort, Isa, Scratch};
 
 fn pairs() -> Vec<Pair> {
@@ -84,7 +84,15 @@ fn compare(criterion: &mut Criterion, name: &str, chunk: &Chunk<'_>, raw: &[u8])
         bencher.iter(|| encode(&mut payload));
     });
     group.bench_function(format!("decode/{}", old.name()), |bencher| {
-        bencher.iter(|| old.decode(&[], &view, black_box(&payload), &mut out, &mut ws));
+        bencher.iter(|| {
+            old.decode(
+                &Prepared::default(),
+                &view,
+                black_box(&payload),
+                &mut out,
+                &mut ws,
+            )
+        });
     });
     for isa in Isa::all() {
         for effort in [Effort::Fast, Effort::Default, Effort::Max] {

@@ -23,7 +23,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 use zipllm::checkpoint::segment;
-use zipllm::codec::{ChunkView, Codec, EncodeOptions, REGISTRY, WorkspacePool};
+use zipllm::codec::{ChunkView, Codec, EncodeOptions, Prepared, REGISTRY, WorkspacePool};
 use zipllm::dtype::{CHUNK_ELEMENTS, DType};
 
 /// Times BitX compression and decompression of a fine-tune against its base, in memory
@@ -261,7 +261,10 @@ impl Bench<'_> {
             .zip(&mut outputs)
             .all(|((chunk, payload), out)| {
                 workspaces
-                    .with(|ws| self.codec.decode(&[], &chunk.view(), payload, out, ws))
+                    .with(|ws| {
+                        self.codec
+                            .decode(&Prepared::default(), &chunk.view(), payload, out, ws)
+                    })
                     .is_ok()
             });
         let seconds = start.elapsed().as_secs_f64();

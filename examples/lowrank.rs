@@ -142,6 +142,7 @@ fn measure(
             row_len,
             first_element,
             base: Some(base),
+            shared: None,
         };
         let mut payload = Vec::new();
         let start = seconds();

@@ -14,10 +14,11 @@ use rayon::prelude::*;
 use crate::adapter::Part;
 use crate::buffers::at_least;
 use crate::codec::select::{Effort, Family};
-use crate::codec::{EncodeOptions, Prepared};
+use crate::codec::{EncodeOptions, Known, Prepared};
 use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lowrank::{Columns, Fitted, Shape, fit};
+use crate::object_common::Common;
 use crate::object_reader::ObjectReader;
 use crate::rans::Isa;
 use crate::store::fs::scratch_file;
@@ -29,6 +30,7 @@ const MOST_IN_MEMORY: u64 = 8 << 20;
 #[derive(Default)]
 pub struct Preparation {
     factors: OnceLock<Factors>,
+    common: OnceLock<Common>,
     /// What an adapter says of the object.
     adapter: Option<Part>,
     base: Mutex<Option<Arc<Copy>>>,
@@ -190,20 +192,46 @@ impl Preparation {
         *self.copy() = Some(Arc::new(base));
     }
 
-    /// The factors, if any were found.
-    pub fn fitted(&self) -> Option<&Fitted> {
-        self.factors.get().map(|factors| &factors.fitted)
+    /// Keeps what the object's chunks have in common.
+    pub fn keep_common(&self, common: Common) {
+        // Nobody else prepares the same object.
+        let _ = self.common.set(common);
     }
 
-    /// The shared section that chunks predicted with the factors need.
-    pub fn shared(&self) -> &[u8] {
+    /// What is known of the object, for encoders.
+    pub fn known(&self) -> Known<'_> {
+        Known {
+            factors: self.factors.get().map(|factors| &factors.fitted),
+            common: self.common.get().map(|common| &common.shared),
+        }
+    }
+
+    /// The column factors as chunks predicted with them need them stored.
+    pub fn factors(&self) -> &[u8] {
         self.factors.get().map_or(&[], |factors| &factors.shared)
+    }
+
+    /// What the chunks have in common, as those that use it need it stored.
+    pub fn common(&self) -> &[u8] {
+        self.common.get().map_or(&[], |common| &common.bytes)
     }
 
     /// The shared section as decoders have it.
     pub fn prepared(&self) -> Prepared {
-        let columns = |fitted: &Fitted| Prepared::Factors(fitted.columns().clone());
-        self.fitted().map_or(Prepared::Nothing, columns)
+        let factors = self.factors.get();
+        Prepared {
+            factors: factors.map(|factors| factors.fitted.columns().clone()),
+            common: self.common.get().map(|common| common.parsed.clone()),
+        }
+    }
+
+    /// The chunks of the base that are kept; `None` if it is all or nothing.
+    pub fn kept_chunks(&self) -> Option<Vec<u64>> {
+        let copy = self.copy().clone()?;
+        let Copy::Chunks(chunks) = &*copy else {
+            return None;
+        };
+        Some(chunks.keys().copied().collect())
     }
 
     /// Runs `work` with a part of the base, if there is a copy of it.

@@ -9,7 +9,7 @@ use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::float::convert;
 use crate::hash::{Hash, chunk_chaining_value};
-use crate::store::object::{BaseRef, checksum};
+use crate::store::object::{BaseRef, COMMON, checksum};
 use crate::store::{ObjectFile, Store};
 
 /// Objects kept open; each holds a file descriptor and its chunk table.
@@ -218,7 +218,7 @@ impl ObjectReader {
                 base,
             };
             self.workspaces
-                .with(|ws| codec.decode_prepared(&object.prepared, &view, payload, out, ws))
+                .with(|ws| codec.decode(&object.prepared, &view, payload, out, ws))
                 .map_err(|error| Error::corrupt(&file.name, format!("chunk {index}: {error}")))
         };
         if codec.uses_base() {
@@ -354,15 +354,15 @@ impl ObjectReader {
     }
 }
 
-/// Parses the shared section for the codec that wrote it; one that this build does not know is not looked into.
+/// Parses the shared section; one of a codec that this build does not know is not looked into.
 fn prepare(file: &ObjectFile) -> Result<Prepared> {
     let head = &file.frame.head;
-    match codec::find(CodecId(head.codec)) {
-        Some(codec) if head.shared_len > 0 => codec
-            .prepare(&file.read_shared()?, head.dtype, head.row_len)
-            .map_err(|error| Error::corrupt(&file.name, format!("shared section: {error}"))),
-        _ => Ok(Prepared::Nothing),
+    if head.shared_len == 0 || codec::find(CodecId(head.codec)).is_none() {
+        return Ok(Prepared::default());
     }
+    let has_common = head.required & COMMON != 0;
+    Prepared::parse(&file.read_shared()?, has_common, head.dtype, head.row_len)
+        .map_err(|error| Error::corrupt(&file.name, format!("shared section: {error}")))
 }
 
 fn entry(file: &ObjectFile, index: u64) -> Result<crate::store::object::ChunkEntry> {

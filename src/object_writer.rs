@@ -8,14 +8,14 @@ use rayon::prelude::*;
 
 use crate::codec::parts::{self, Parts, Run};
 use crate::codec::{
-    ChunkView, Codec, CodecId, EncodeOptions, encode_predicted_chunk, find, lowrank::LowRank,
+    ChunkView, Codec, CodecId, EncodeOptions, encode_known_chunk, find, lowrank::LowRank, section,
 };
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::hash::{ChainingValue, Hash, chunk_chaining_value, merge_chunks};
-use crate::object_factors::{Preparation, Subject};
+use crate::object_factors::Preparation;
 use crate::object_reader::{ObjectReader, OpenObject};
-use crate::store::object::{BaseRef, Head, PARTS, PREDICTED_PARTS, is_chunked};
+use crate::store::object::{BaseRef, COMMON, Head, PARTS, PREDICTED_PARTS, is_chunked};
 use crate::store::{ObjectWriter, StoreWriter};
 
 /// An object's name, and the chaining values of its chunks if it has more than one.
@@ -118,7 +118,7 @@ impl Base {
     }
 
     /// The rows of `row_len` elements that the base covers; none where it covers other elements too.
-    fn rows(&self, row_len: u64) -> Vec<Range<u64>> {
+    pub(crate) fn rows(&self, row_len: u64) -> Vec<Range<u64>> {
         let row = |part: &BaseRef| {
             let whole = [part.target_start, part.count].map(|place| place.is_multiple_of(row_len));
             let (start, count) = (part.target_start / row_len, part.count / row_len);
@@ -129,7 +129,7 @@ impl Base {
     }
 
     /// Tells what an object with this base requires of its readers.
-    fn required(&self, dtype: DType, raw_len: u64) -> u16 {
+    pub(crate) fn required(&self, dtype: DType, raw_len: u64) -> u16 {
         let whole = Self::whole(self.object.clone(), dtype, raw_len / dtype.size() as u64);
         let plain = self.parts == whole.parts && self.object.file.frame.head.raw_len == raw_len;
         if plain { 0 } else { PARTS }
@@ -193,43 +193,6 @@ impl NewObject {
     pub fn chaining_value(&self, index: u64) -> ChainingValue {
         let at = usize::try_from(index).unwrap_or(usize::MAX);
         self.digest.values.get(at).copied().unwrap_or([0; 32])
-    }
-
-    /// Looks for factors that predict the object from its base, given how it is read from a place in bytes on.
-    ///
-    /// `is_slow` tells that reading it means decoding it.
-    pub fn prepare(
-        &self,
-        reader: &ObjectReader,
-        options: &EncodeOptions,
-        read: &(dyn Fn(u64, &mut [u8]) -> Result<()> + Sync),
-        is_slow: bool,
-    ) -> Result<()> {
-        let Self {
-            dtype,
-            row_len,
-            raw_len,
-            set_rows,
-            ..
-        } = *self;
-        let Some(base) = &self.base else {
-            return Ok(());
-        };
-        let is_partial = base.required(dtype, raw_len) != 0;
-        let rows = is_partial.then(|| base.rows(row_len));
-        let subject = Subject {
-            dtype,
-            row_len,
-            raw_len,
-            set_rows,
-            covered: rows.as_deref(),
-        };
-        if !subject.is_tried(options) {
-            return Ok(());
-        }
-        let read_base = |offset, out: &mut [u8]| reader.read_base(&base.parts, dtype, offset, out);
-        self.preparation
-            .run(subject, reader, options, read, &read_base, is_slow)
     }
 
     /// Encodes the chunk that begins at byte `offset` of the object.
@@ -297,9 +260,9 @@ impl NewObject {
         let alone = self.append_solo(reader, options, offset, raw, out);
         let end = out.len();
         let view = self.view(offset, Some(base));
-        let fitted = self.preparation.fitted();
+        let known = self.preparation.known();
         let workspaces = reader.workspaces();
-        workspaces.with(|ws| parts::encode(options, &view, fitted, raw, runs, ws, out));
+        workspaces.with(|ws| parts::encode(options, &view, known, raw, runs, ws, out));
         if out.len() - end < end - start {
             out.drain(start..end);
             Parts.id()
@@ -340,9 +303,9 @@ impl NewObject {
         out: &mut Vec<u8>,
     ) -> CodecId {
         let view = self.view(offset, base);
-        let fitted = self.preparation.fitted();
+        let known = self.preparation.known();
         let workspaces = reader.workspaces();
-        workspaces.with(|ws| encode_predicted_chunk(options, &view, fitted, raw, ws, out))
+        workspaces.with(|ws| encode_known_chunk(options, &view, known, raw, ws, out))
     }
 
     /// Decodes a chunk that was just encoded into `out`, to compare it.
@@ -361,7 +324,7 @@ impl NewObject {
             let view = self.view(offset, base);
             let done = reader
                 .workspaces()
-                .with(|ws| codec.decode_prepared(&prepared, &view, &chunk.payload, out, ws));
+                .with(|ws| codec.decode(&prepared, &view, &chunk.payload, out, ws));
             done.map_err(|error| bad(error.to_string()))
         };
         match &self.base {
@@ -373,39 +336,62 @@ impl NewObject {
         }
     }
 
+    /// Tells whether decoding a chunk takes what the object's chunks have in common.
+    fn has_common(&self, index: u64, chunk: Coded<'_>) -> bool {
+        if self.preparation.common().is_empty() {
+            return false;
+        }
+        let (offset, length) = self.chunk_range(index);
+        let (prepared, view) = (self.preparation.prepared(), self.view(offset, None));
+        prepared.is_common_used(chunk.codec, &view, length, chunk.payload)
+    }
+
     /// Begins the object in the store; `first` are the chunks known so far, all of them or the first few.
     pub fn begin(&self, writer: &mut StoreWriter, first: &[Coded<'_>]) -> Result<ObjectWriter> {
         let whole = first.len() as u64 == self.chunk_count();
         let needs_base = !whole || first.iter().any(|chunk| uses_base(chunk.codec));
         let base = self.base.as_ref().filter(|_| needs_base);
         let is_predicted = !whole || first.iter().any(Coded::is_predicted);
-        let shared = if is_predicted {
-            self.preparation.shared()
+        let has_common = !whole
+            || (0..)
+                .zip(first)
+                .any(|(index, chunk)| self.has_common(index, *chunk));
+        let factors: &[u8] = if is_predicted {
+            self.preparation.factors()
         } else {
             &[]
         };
+        let common: &[u8] = if has_common {
+            self.preparation.common()
+        } else {
+            &[]
+        };
+        let shared = section(common, factors);
         let codec = match first
             .iter()
             .map(|chunk| chunk.codec)
             .max_by_key(|codec| (uses_base(*codec), codec.0))
         {
-            _ if !shared.is_empty() => Some(LowRank.id()),
+            _ if !factors.is_empty() => Some(LowRank.id()),
             codec => codec,
         };
         let required = base.map_or(0, |base| base.required(self.dtype, self.raw_len));
-        let predicted_parts = required & PARTS != 0 && !shared.is_empty();
+        let is_in_parts = required & PARTS != 0 && !factors.is_empty();
+        let required = required
+            | if is_in_parts { PREDICTED_PARTS } else { 0 }
+            | if common.is_empty() { 0 } else { COMMON };
         let head = Head {
             codec: codec.unwrap_or(CodecId(0)).0,
             dtype: self.dtype,
             depth: base.map_or(0, |base| base.object.file.frame.head.depth + 1),
-            required: required | if predicted_parts { PREDICTED_PARTS } else { 0 },
+            required,
             optional: 0,
             raw_len: self.raw_len,
             row_len: self.row_len,
             shared_len: u32::try_from(shared.len()).unwrap_or(u32::MAX),
             bases: base.map_or_else(Vec::new, |base| base.parts.clone()),
         };
-        writer.create_object(self.digest.name, head, shared)
+        writer.create_object(self.digest.name, head, &shared)
     }
 
     /// Encodes the object window by window, in `pool`, and hands it to the store. Returns its stored bytes.

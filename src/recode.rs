@@ -23,6 +23,7 @@ use crate::object_reader::{ObjectReader, OpenObject};
 use crate::object_writer::{Base, Digest, EncodedChunk, NewObject};
 use crate::report::Monitor;
 use crate::store::index::Record;
+use crate::store::object::COMMON;
 use crate::store::{ObjectWriter, Store, StoreWriter};
 use crate::threads;
 
@@ -194,8 +195,11 @@ impl Job<'_> {
         let read = |offset, out: &mut [u8]| self.reader.read_range(&record.name, offset, out);
         self.pool
             .install(|| object.prepare(self.reader, &self.options.encode, &read, true))?;
-        let is_better =
-            object.preparation.fitted().is_some() || is_older(record, &self.options.encode);
+        let known = object.preparation.known();
+        let has_common = old.file.frame.head.required & COMMON != 0;
+        let is_better = known.factors.is_some()
+            || known.common.is_some() && !has_common
+            || is_older(record, &self.options.encode);
         if !self.options.all && !is_better {
             return Ok(None);
         }

@@ -176,6 +176,7 @@ impl Case {
             row_len: self.row_len(),
             first_element: FIRST,
             base: self.delta.then_some(base),
+            shared: None,
         }
     }
 

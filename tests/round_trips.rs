@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use contents::{KINDS, content};
 use zipllm::codec::select::Family;
 use zipllm::codec::{
-    ChunkView, Codec, CodecId, EncodeOptions, REGISTRY, Workspace, encode_chunk, find,
+    ChunkView, Codec, CodecId, EncodeOptions, Prepared, REGISTRY, Workspace, encode_chunk, find,
 };
 use zipllm::dtype::DType;
 use zipllm::rans::{self, Chunk, Effort, Isa, Scratch};
@@ -77,6 +77,7 @@ impl Case {
             row_len: view.row_len,
             first_element: view.first_element,
             base: view.base,
+            shared: None,
         };
         let what = || format!("{}, base {with_base}, {effort:?}", self.what);
         let mut payload: Option<Vec<u8>> = None;
@@ -96,7 +97,13 @@ impl Case {
 
     fn comes_back(&self, codec: &dyn Codec, view: &ChunkView<'_>, payload: &[u8], used: &mut Used) {
         let mut out = vec![0xAA; self.raw.len()];
-        let done = codec.decode(&[], view, payload, &mut out, &mut used.workspace);
+        let done = codec.decode(
+            &Prepared::default(),
+            view,
+            payload,
+            &mut out,
+            &mut used.workspace,
+        );
         assert_eq!(done, Ok(()), "{} {}", self.what, codec.name());
         assert!(out == self.raw, "{}: {}", self.what, codec.name());
         used.cases += 1;

@@ -39,6 +39,7 @@ impl Pair {
                     row_len: tensor.row_len,
                     first_element: (number * CHUNK / 2) as u64,
                     base,
+                    shared: None,
                 };
                 (chunk, raw)
             })

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
-use zipllm::codec::{ChunkView, CodecId, EncodeOptions, Workspace, find};
+use zipllm::codec::{ChunkView, CodecId, EncodeOptions, Prepared, Workspace, find};
 use zipllm::kernel::{self, Layout};
 use zipllm::rans::{self, Chunk, Effort, Isa, Scratch};
 
@@ -96,7 +96,9 @@ impl Memory {
             Way::Planes => {
                 let codec = find(planes(chunk)).unwrap();
                 let view = view(chunk);
-                codec.decode(&[], &view, payload, out, workspace).unwrap();
+                codec
+                    .decode(&Prepared::default(), &view, payload, out, workspace)
+                    .unwrap();
             }
             Way::Published => self.decode_published(chunk, payload),
         }

@@ -8,7 +8,7 @@
 mod common;
 
 use common::{Input, any_dtype, base};
-use zipllm::codec::{ChunkView, EncodeOptions, REGISTRY, Workspace};
+use zipllm::codec::{ChunkView, EncodeOptions, Prepared, REGISTRY, Workspace};
 
 thread_local! {
     static WORKSPACE: std::cell::RefCell<Workspace> = std::cell::RefCell::default();
@@ -41,7 +41,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
             _ => input.0.to_vec(),
         };
         let mut out = vec![0; length];
-        let _ = codec.decode(&[], &view, &payload, &mut out, ws);
+        let _ = codec.decode(&Prepared::default(), &view, &payload, &mut out, ws);
     });
 });
 

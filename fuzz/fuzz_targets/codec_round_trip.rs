@@ -8,7 +8,7 @@ mod common;
 
 use common::{Input, any_dtype};
 use zipllm::codec::select::{Effort, Family};
-use zipllm::codec::{ChunkView, EncodeOptions, Workspace, encode_chunk, find};
+use zipllm::codec::{ChunkView, EncodeOptions, Prepared, Workspace, encode_chunk, find};
 
 thread_local! {
     static WORKSPACE: std::cell::RefCell<Workspace> = std::cell::RefCell::default();
@@ -43,7 +43,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         assert!(payload.starts_with(b"kept") && payload.len() <= 4 + raw.len());
         let mut out = vec![0; raw.len()];
         let codec = find(id).expect("a codec of the registry");
-        assert_eq!(codec.decode(&[], &view, &payload[4..], &mut out, ws), Ok(()));
+        assert_eq!(codec.decode(&Prepared::default(), &view, &payload[4..], &mut out, ws), Ok(()));
         assert!(out == raw);
     });
 });

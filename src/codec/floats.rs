@@ -2,8 +2,10 @@
 //!
 //! The formats are described in `docs/codecs/delta.md` and `docs/codecs/solo.md`; the coder of both is [`crate::rans`].
 
-use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Workspace};
-use crate::rans::{self, Chunk, Isa};
+use super::select::Family;
+use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Prepared, Workspace};
+use crate::dtype::DType;
+use crate::rans::{self, Chunk, Isa, Shared};
 
 /// A codec of dtypes that [`rans::takes`].
 pub struct Floats(Head);
@@ -17,13 +19,28 @@ pub static DELTA: Floats = Floats(Head::new(4, "delta", Class::Delta));
 pub static SOLO_RANS: Floats = Floats(Head::new(5, "solo-rans", Class::Solo));
 
 impl Floats {
-    fn chunk<'a>(&self, view: &ChunkView<'a>) -> Chunk<'a> {
+    fn chunk<'a>(&self, view: &ChunkView<'a>, shared: Option<&'a Shared>) -> Chunk<'a> {
         Chunk {
             dtype: view.dtype,
             row_len: view.row_len,
             first_element: view.first_element,
             base: view.base.filter(|_| self.uses_base()),
+            shared,
         }
+    }
+
+    /// As [`Codec::encode`], with what the object's chunks have in common.
+    pub(super) fn encode_with(
+        &self,
+        shared: Option<&Shared>,
+        options: &EncodeOptions,
+        view: &ChunkView<'_>,
+        raw: &[u8],
+        ws: &mut Workspace,
+        out: &mut Vec<u8>,
+    ) {
+        let (effort, chunk) = (options.effort, self.chunk(view, shared));
+        rans::encode(Isa::detect(), effort, &chunk, raw, &mut ws.rans, out);
     }
 }
 
@@ -40,22 +57,28 @@ impl Codec for Floats {
         ws: &mut Workspace,
         out: &mut Vec<u8>,
     ) {
-        let (effort, chunk) = (options.effort, self.chunk(view));
-        rans::encode(Isa::detect(), effort, &chunk, raw, &mut ws.rans, out);
+        self.encode_with(None, options, view, raw, ws, out);
     }
 
     fn decode(
         &self,
-        _shared: &[u8],
+        prepared: &Prepared,
         view: &ChunkView<'_>,
         payload: &[u8],
         out: &mut [u8],
         ws: &mut Workspace,
     ) -> Result<(), CodecError> {
-        let chunk = self.chunk(view);
+        let chunk = self.chunk(view, prepared.common.as_deref());
         rans::decode(Isa::detect(), &chunk, payload, out, &mut ws.rans)?;
         Ok(())
     }
+}
+
+/// Tells whether the chunks of an object of this type, in such rows, may have anything in common.
+pub fn may_learn(options: &EncodeOptions, dtype: DType, row_len: u64) -> bool {
+    options.family == Family::Auto
+        && dtype.is_float()
+        && Shared::may_learn(options.effort, dtype, row_len)
 }
 
 impl From<rans::Bad> for CodecError {

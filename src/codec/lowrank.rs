@@ -2,12 +2,9 @@
 //!
 //! The format is described in `docs/codecs/lowrank.md`; the prediction is [`crate::lowrank`], the coder [`crate::rans`].
 
-use std::sync::Arc;
-
 use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Prepared, Workspace};
-use crate::dtype::DType;
-use crate::lowrank::{self, Columns, Fitted};
-use crate::rans::{Chunk, Isa};
+use crate::lowrank::{self, Fitted};
+use crate::rans::{Chunk, Isa, Shared};
 
 /// Codes what a fine-tune changed in its base beyond the product of factors, which lie with the object.
 ///
@@ -18,6 +15,7 @@ impl LowRank {
     /// Appends the payload of `raw` to `out`, predicted with `fitted`.
     pub(super) fn encode_with(
         fitted: &Fitted,
+        shared: Option<&Shared>,
         options: &EncodeOptions,
         view: &ChunkView<'_>,
         raw: &[u8],
@@ -28,7 +26,7 @@ impl LowRank {
             Isa::detect(),
             options.effort,
             fitted,
-            &chunk(view),
+            &chunk(view, shared),
             raw,
             &mut ws.rans,
             out,
@@ -51,27 +49,10 @@ impl Codec for LowRank {
         out: &mut Vec<u8>,
     ) {
         let fitted = Fitted::none(view.dtype, view.row_len);
-        Self::encode_with(&fitted, options, view, raw, ws, out);
+        Self::encode_with(&fitted, None, options, view, raw, ws, out);
     }
 
     fn decode(
-        &self,
-        shared: &[u8],
-        view: &ChunkView<'_>,
-        payload: &[u8],
-        out: &mut [u8],
-        ws: &mut Workspace,
-    ) -> Result<(), CodecError> {
-        let prepared = self.prepare(shared, view.dtype, view.row_len)?;
-        self.decode_prepared(&prepared, view, payload, out, ws)
-    }
-
-    fn prepare(&self, shared: &[u8], dtype: DType, row_len: u64) -> Result<Prepared, CodecError> {
-        let columns = Columns::parse(Isa::detect(), dtype, row_len, shared)?;
-        Ok(Prepared::Factors(Arc::new(columns)))
-    }
-
-    fn decode_prepared(
         &self,
         prepared: &Prepared,
         view: &ChunkView<'_>,
@@ -80,29 +61,32 @@ impl Codec for LowRank {
         ws: &mut Workspace,
     ) -> Result<(), CodecError> {
         let none;
-        let columns = match prepared {
-            Prepared::Factors(columns) => columns,
-            Prepared::Nothing => {
-                none = Fitted::none(view.dtype, view.row_len);
-                none.columns()
-            }
+        let columns = if let Some(columns) = &prepared.factors {
+            columns
+        } else {
+            none = Fitted::none(view.dtype, view.row_len);
+            none.columns()
         };
+        let chunk = chunk(view, prepared.common.as_deref());
+        let scratch = &mut ws.rans;
         Ok(lowrank::decode(
             Isa::detect(),
             columns,
-            &chunk(view),
+            &chunk,
             payload,
             out,
-            &mut ws.rans,
+            scratch,
         )?)
     }
 }
 
-fn chunk<'a>(view: &ChunkView<'a>) -> Chunk<'a> {
+/// What the coder is to know of a chunk.
+pub(super) fn chunk<'a>(view: &ChunkView<'a>, shared: Option<&'a Shared>) -> Chunk<'a> {
     Chunk {
         dtype: view.dtype,
         row_len: view.row_len,
         first_element: view.first_element,
         base: view.base,
+        shared,
     }
 }

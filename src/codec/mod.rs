@@ -7,6 +7,7 @@ pub mod floats;
 pub mod lowrank;
 pub mod parts;
 pub mod planes;
+mod prepared;
 pub mod raw;
 pub mod select;
 #[cfg(test)]
@@ -14,12 +15,11 @@ mod tests;
 mod workspace;
 pub mod zstd;
 
-use std::sync::Arc;
-
 use crate::dtype::DType;
-use crate::lowrank::Columns;
 
-pub use select::{EncodeOptions, encode_chunk, encode_predicted_chunk};
+pub use floats::may_learn;
+pub use prepared::{Prepared, section};
+pub use select::{EncodeOptions, Known, encode_chunk, encode_known_chunk};
 pub use workspace::{Workspace, WorkspacePool};
 
 /// The number that names a codec in an object's chunk table.
@@ -66,26 +66,6 @@ pub enum Class {
     Solo,
     /// Numbers, as differences to a base.
     Delta,
-}
-
-/// An object's shared section, parsed.
-#[derive(Clone, Debug, Default)]
-pub enum Prepared {
-    /// The codec has none.
-    #[default]
-    Nothing,
-    /// Column factors of a prediction.
-    Factors(Arc<Columns>),
-}
-
-impl Prepared {
-    /// Bytes that it takes in memory.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Nothing => 0,
-            Self::Factors(columns) => columns.bytes(),
-        }
-    }
 }
 
 /// What a codec is called, and what it is for.
@@ -146,38 +126,16 @@ pub trait Codec: Sync {
 
     /// Decodes `payload` into `out`, all of it, reading and writing nothing outside the slices.
     ///
-    /// `shared` is the object's shared section; codecs without one ignore it. Any bytes may be passed:
+    /// `prepared` is the object's shared section; most codecs need nothing of it. Any bytes may be passed:
     /// the result is either an error or some bytes, whose hash the caller checks.
     fn decode(
         &self,
-        shared: &[u8],
+        prepared: &Prepared,
         view: &ChunkView<'_>,
         payload: &[u8],
         out: &mut [u8],
         ws: &mut Workspace,
     ) -> Result<(), CodecError>;
-
-    /// Parses the shared section of an object, once for all its chunks; any bytes may be passed.
-    fn prepare(
-        &self,
-        _shared: &[u8],
-        _dtype: DType,
-        _row_len: u64,
-    ) -> Result<Prepared, CodecError> {
-        Ok(Prepared::Nothing)
-    }
-
-    /// As [`Self::decode`], with the shared section parsed before.
-    fn decode_prepared(
-        &self,
-        _prepared: &Prepared,
-        view: &ChunkView<'_>,
-        payload: &[u8],
-        out: &mut [u8],
-        ws: &mut Workspace,
-    ) -> Result<(), CodecError> {
-        self.decode(&[], view, payload, out, ws)
-    }
 }
 
 /// Every codec of the format; the ids are the rows' numbers in `docs/format.md`.

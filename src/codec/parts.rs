@@ -2,13 +2,10 @@
 //!
 //! The format is described in `docs/codecs/parts.md`.
 
-use super::lowrank::LowRank;
-use super::select::encode_predicted_chunk;
+use super::select::{Known, encode_known_chunk};
 use super::{
     ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Head, Prepared, Workspace, find,
 };
-use crate::dtype::DType;
-use crate::lowrank::Fitted;
 
 /// Bytes of a part's entry: elements, and length and codec of its payload.
 const ENTRY_LEN: usize = 8;
@@ -37,30 +34,10 @@ impl Codec for Parts {
             bytes: raw.len(),
             covered: view.base.is_some(),
         };
-        encode(options, view, None, raw, &[whole], ws, out);
+        encode(options, view, Known::default(), raw, &[whole], ws, out);
     }
 
     fn decode(
-        &self,
-        shared: &[u8],
-        view: &ChunkView<'_>,
-        payload: &[u8],
-        out: &mut [u8],
-        ws: &mut Workspace,
-    ) -> Result<(), CodecError> {
-        let prepared = self.prepare(shared, view.dtype, view.row_len)?;
-        self.decode_prepared(&prepared, view, payload, out, ws)
-    }
-
-    /// A shared section is for the parts that are predicted.
-    fn prepare(&self, shared: &[u8], dtype: DType, row_len: u64) -> Result<Prepared, CodecError> {
-        if shared.is_empty() {
-            return Ok(Prepared::Nothing);
-        }
-        LowRank.prepare(shared, dtype, row_len)
-    }
-
-    fn decode_prepared(
         &self,
         prepared: &Prepared,
         view: &ChunkView<'_>,
@@ -82,7 +59,7 @@ impl Codec for Parts {
                 .filter(|codec| codec.id() != self.id())
                 .ok_or(CodecError::Malformed("codec of a part"))?;
             let view = part_view(view, at, target.len())?;
-            codec.decode_prepared(prepared, &view, part, target, ws)?;
+            codec.decode(prepared, &view, part, target, ws)?;
             at += target.len();
             (rest, payloads) = (later, after);
         }
@@ -108,12 +85,12 @@ pub fn uses(payload: &[u8], codec: CodecId) -> bool {
     parse(payload).is_ok_and(|(mut entries, _)| entries.any(|entry| entry.codec == codec))
 }
 
-/// Appends the payload of [`Parts`]: each run as the settings have it, with the base or without, and with the factors
-/// that were found for the object, if any were.
+/// Appends the payload of [`Parts`]: each run as the settings have it, with the base or without, and with what
+/// is known of the object.
 pub fn encode(
     options: &EncodeOptions,
     view: &ChunkView<'_>,
-    fitted: Option<&Fitted>,
+    known: Known<'_>,
     raw: &[u8],
     runs: &[Run],
     ws: &mut Workspace,
@@ -131,7 +108,7 @@ pub fn encode(
         view.base = view.base.filter(|_| run.covered);
         let start = out.len();
         let part = raw.get(at..at + run.bytes).unwrap_or_default();
-        let codec = encode_predicted_chunk(options, &view, fitted, part, ws, out);
+        let codec = encode_known_chunk(options, &view, known, part, ws, out);
         let elements = u32::try_from(run.bytes / view.dtype.size()).unwrap_or(u32::MAX);
         let length = u32::try_from(out.len() - start).unwrap_or(u32::MAX);
         let entry = u64::from(elements) | u64::from(length | u32::from(codec.0) << 24) << 32;
@@ -187,10 +164,12 @@ fn parse(payload: &[u8]) -> Result<(impl Iterator<Item = Entry>, &[u8]), CodecEr
 
 #[cfg(test)]
 mod tests {
+    use super::super::lowrank::LowRank;
     use super::super::tests::{changed, noise, view, weights};
     use super::*;
+    use crate::dtype::DType;
     use crate::float::convert;
-    use crate::lowrank::{Shape, fit};
+    use crate::lowrank::{Fitted, Shape, fit};
     use crate::rans::{Effort, Isa};
 
     const ROW: usize = 64;
@@ -202,7 +181,11 @@ mod tests {
     fn encoded(view: &ChunkView<'_>, fitted: Option<&Fitted>, raw: &[u8], runs: &[Run]) -> Vec<u8> {
         let mut payload = Vec::new();
         let (options, ws) = (&EncodeOptions::default(), &mut Workspace::default());
-        encode(options, view, fitted, raw, runs, ws, &mut payload);
+        let known = Known {
+            factors: fitted,
+            common: None,
+        };
+        encode(options, view, known, raw, runs, ws, &mut payload);
         payload
     }
 
@@ -213,7 +196,14 @@ mod tests {
         length: usize,
     ) -> Result<Vec<u8>, CodecError> {
         let mut out = vec![0; length];
-        let done = Parts.decode(shared, view, payload, &mut out, &mut Workspace::default());
+        let prepared = Prepared::parse(shared, false, view.dtype, view.row_len)?;
+        let done = Parts.decode(
+            &prepared,
+            view,
+            payload,
+            &mut out,
+            &mut Workspace::default(),
+        );
         done.map(|()| out)
     }
 
@@ -327,9 +317,8 @@ mod tests {
             decoded(&shared, &view, &payload, raw.len()).as_ref(),
             Ok(&raw)
         );
-        let prepared = Parts.prepare(&shared, DType::Bf16, ROW as u64).unwrap();
+        let prepared = Prepared::parse(&shared, false, DType::Bf16, ROW as u64).unwrap();
         assert_eq!(prepared.bytes(), fitted.columns().bytes());
-        assert_eq!(Parts.prepare(&[], DType::Bf16, 64).unwrap().bytes(), 0);
         // Without the factors, or with others, it is other bytes or an error.
         assert_ne!(decoded(&[], &view, &payload, raw.len()).as_ref(), Ok(&raw));
     }

@@ -3,7 +3,7 @@
 //! `BitX` XORs the elements with those of the base first. The layout is in `docs/codecs/planes.md`.
 
 use super::workspace::{Effort, ZstdContexts, keep_smaller};
-use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Workspace};
+use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Prepared, Workspace};
 use crate::dtype::DType;
 use crate::kernel::{Isa, Layout};
 
@@ -34,7 +34,7 @@ impl Codec for Solo {
 
     fn decode(
         &self,
-        _: &[u8],
+        _: &Prepared,
         view: &ChunkView<'_>,
         payload: &[u8],
         out: &mut [u8],
@@ -62,7 +62,7 @@ impl Codec for BitX {
 
     fn decode(
         &self,
-        _: &[u8],
+        _: &Prepared,
         view: &ChunkView<'_>,
         payload: &[u8],
         out: &mut [u8],

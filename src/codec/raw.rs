@@ -1,6 +1,6 @@
 //! `Raw`: the bytes themselves.
 
-use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Workspace};
+use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Prepared, Workspace};
 
 /// The codec whose payload is the chunk.
 pub struct Raw;
@@ -23,7 +23,7 @@ impl Codec for Raw {
 
     fn decode(
         &self,
-        _: &[u8],
+        _: &Prepared,
         _: &ChunkView<'_>,
         payload: &[u8],
         out: &mut [u8],

@@ -1,6 +1,6 @@
 //! Choosing a codec for a chunk.
 
-use super::floats::{DELTA, SOLO_RANS};
+use super::floats::{DELTA, Floats, SOLO_RANS};
 use super::lowrank::LowRank;
 use super::planes::{BitX, Solo};
 use super::raw::Raw;
@@ -9,8 +9,8 @@ use super::zstd::Zstd;
 use super::{ChunkView, Codec, CodecId, Workspace};
 use crate::dtype::DType;
 use crate::lowrank::Fitted;
-use crate::rans;
 use crate::rans::log2::{FRACTION, xlog2};
+use crate::rans::{self, Shared};
 
 pub use crate::rans::Effort;
 
@@ -46,11 +46,31 @@ impl Default for EncodeOptions {
 }
 
 /// The codecs of a family for elements of one dtype: with a base, and without.
-fn codecs(family: Family, dtype: DType) -> (&'static dyn Codec, &'static dyn Codec) {
+fn codecs(family: Family, dtype: DType) -> (Choice, Choice) {
     match family {
-        Family::Auto if rans::takes(dtype) && dtype.is_float() => (&DELTA, &SOLO_RANS),
-        _ if dtype == DType::Opaque => (&BitX, &Zstd),
-        _ => (&BitX, &Solo),
+        Family::Auto if rans::takes(dtype) && dtype.is_float() => {
+            (Choice::Floats(&DELTA), Choice::Floats(&SOLO_RANS))
+        }
+        _ if dtype == DType::Opaque => (Choice::Plain(&BitX), Choice::Plain(&Zstd)),
+        _ => (Choice::Plain(&BitX), Choice::Plain(&Solo)),
+    }
+}
+
+/// A codec of a family.
+#[derive(Clone, Copy)]
+enum Choice {
+    /// One that uses what the object's chunks have in common.
+    Floats(&'static Floats),
+    /// Any other.
+    Plain(&'static dyn Codec),
+}
+
+impl Choice {
+    fn id(self) -> CodecId {
+        match self {
+            Self::Floats(codec) => codec.id(),
+            Self::Plain(codec) => codec.id(),
+        }
     }
 }
 
@@ -65,14 +85,23 @@ pub fn encode_chunk(
     ws: &mut Workspace,
     out: &mut Vec<u8>,
 ) -> CodecId {
-    encode_predicted_chunk(options, view, None, raw, ws, out)
+    encode_known_chunk(options, view, Known::default(), raw, ws, out)
 }
 
-/// As [`encode_chunk`], with the factors that were found for the object, if any were.
-pub fn encode_predicted_chunk(
+/// What was found out about an object before its chunks are encoded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// Factors that predict it from its base.
+    pub factors: Option<&'a Fitted>,
+    /// What its chunks have in common.
+    pub common: Option<&'a Shared>,
+}
+
+/// As [`encode_chunk`], with what is known of the object.
+pub fn encode_known_chunk(
     options: &EncodeOptions,
     view: &ChunkView<'_>,
-    fitted: Option<&Fitted>,
+    known: Known<'_>,
     raw: &[u8],
     ws: &mut Workspace,
     out: &mut Vec<u8>,
@@ -89,17 +118,18 @@ pub fn encode_predicted_chunk(
         best: &Raw,
     };
     let based = whole && view.base.is_some_and(|base| base.len() == raw.len());
-    let fitted = fitted.filter(|_| based);
-    if let Some(fitted) = fitted {
+    let common = known.common;
+    let factors = known.factors.filter(|_| based);
+    if let Some(factors) = factors {
         search.attempt_with(&LowRank, |out| {
-            LowRank::encode_with(fitted, options, view, raw, ws, out);
+            LowRank::encode_with(factors, common, options, view, raw, ws, out);
         });
     }
-    if based && (thorough || fitted.is_none_or(Fitted::is_close)) {
-        search.attempt(delta, ws);
+    if based && (thorough || factors.is_none_or(Fitted::is_close)) {
+        search.attempt_known(delta, common, ws);
     }
     if whole && (thorough || search.length() > raw.len() / 100 * 55) {
-        search.attempt(alone, ws);
+        search.attempt_known(alone, common, ws);
     }
     if whole && alone.id() == SOLO_RANS.id() {
         let plain = thorough || low_bytes_are_plain(view.dtype, raw) || sample_repeats(raw, ws);
@@ -214,6 +244,17 @@ impl Search<'_> {
     fn attempt(&mut self, codec: &'static dyn Codec, ws: &mut Workspace) {
         let (options, view, raw) = (self.options, self.view, self.raw);
         self.attempt_with(codec, |out| codec.encode(options, view, raw, ws, out));
+    }
+
+    /// As [`Self::attempt`], with what the object's chunks have in common.
+    fn attempt_known(&mut self, codec: Choice, common: Option<&Shared>, ws: &mut Workspace) {
+        let (options, view, raw) = (self.options, self.view, self.raw);
+        match codec {
+            Choice::Plain(codec) => self.attempt(codec, ws),
+            Choice::Floats(codec) => self.attempt_with(codec, |out| {
+                codec.encode_with(common, options, view, raw, ws, out);
+            }),
+        }
     }
 
     /// Keeps what `encode` appends, in the name of `codec`, if it is smaller.

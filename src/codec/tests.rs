@@ -85,7 +85,7 @@ fn round_trip_with(
     let mut decoded = vec![0xee; raw.len()];
     let result = find(id)
         .unwrap()
-        .decode(&[], view, &payload, &mut decoded, ws);
+        .decode(&Prepared::default(), view, &payload, &mut decoded, ws);
     assert_eq!(result, Ok(()), "{}", what());
     assert!(decoded == raw, "{}", what());
     (id, payload)
@@ -380,7 +380,7 @@ fn every_codec_decodes_what_it_encodes() {
             &mut payload,
         );
         let payload = payload.strip_prefix(b"kept").unwrap();
-        let result = codec.decode(&[], &view, payload, &mut out, &mut ws);
+        let result = codec.decode(&Prepared::default(), &view, payload, &mut out, &mut ws);
         assert_eq!(
             (result, out == raw),
             (Ok(()), true),
@@ -421,9 +421,13 @@ fn decodes(
     length: usize,
 ) -> Result<(), CodecError> {
     let mut out = vec![0; length];
-    find(id)
-        .unwrap()
-        .decode(&[], view, payload, &mut out, &mut Workspace::default())
+    find(id).unwrap().decode(
+        &Prepared::default(),
+        view,
+        payload,
+        &mut out,
+        &mut Workspace::default(),
+    )
 }
 
 #[test]
@@ -474,9 +478,10 @@ fn flipped_bits_never_panic() {
             let mut payload = payload.clone();
             payload[at / 8] ^= 1 << (at % 8);
             let view = view(dtype, Some(&base));
-            let _ = find(id)
-                .unwrap()
-                .decode(&[], &view, &payload, &mut out, &mut ws);
+            let _ =
+                find(id)
+                    .unwrap()
+                    .decode(&Prepared::default(), &view, &payload, &mut out, &mut ws);
         }
     }
 }
@@ -526,7 +531,7 @@ proptest! {
         let options = EncodeOptions { zstd_level: level, ..EncodeOptions::default() };
         let id = encode_chunk(&options, &view, &raw, &mut ws, &mut payload);
         let mut out = vec![0; raw.len()];
-        prop_assert_eq!(find(id).unwrap().decode(&[], &view, &payload, &mut out, &mut ws), Ok(()));
+        prop_assert_eq!(find(id).unwrap().decode(&Prepared::default(), &view, &payload, &mut out, &mut ws), Ok(()));
         prop_assert_eq!(out, raw);
     }
 

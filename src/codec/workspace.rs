@@ -17,6 +17,13 @@ pub struct Workspace {
     pub(super) rans: crate::rans::Scratch,
 }
 
+impl Workspace {
+    /// Scratch of the context-modelled coder.
+    pub fn rans(&mut self) -> &mut crate::rans::Scratch {
+        &mut self.rans
+    }
+}
+
 /// One context for compression and one for decompression, made when first used.
 #[derive(Default)]
 pub(super) struct ZstdContexts {

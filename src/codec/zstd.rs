@@ -1,7 +1,7 @@
 //! `Zstd`: one zstd frame of the whole chunk.
 
 use super::workspace::Effort;
-use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Workspace};
+use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Prepared, Workspace};
 
 /// The codec whose payload is one zstd frame (RFC 8878) of the chunk.
 pub struct Zstd;
@@ -25,7 +25,7 @@ impl Codec for Zstd {
 
     fn decode(
         &self,
-        _: &[u8],
+        _: &Prepared,
         _: &ChunkView<'_>,
         payload: &[u8],
         out: &mut [u8],

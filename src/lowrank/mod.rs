@@ -21,4 +21,4 @@ mod predict;
 mod tests;
 
 pub use factors::{Columns, Fitted, MAX_RANK, MOST_FACTOR_BYTES, Shape};
-pub use predict::{decode, encode, takes};
+pub use predict::{decode, encode, predict, takes, uses_shared};

@@ -3,7 +3,7 @@
 use super::factors::{Columns, Fitted, Rows};
 use super::kernel::{Bf16, F16, F32, NO_HINT, Target, Word, finish};
 use crate::dtype::DType;
-use crate::rans::{self, Bad, Chunk, Effort, Isa, Predict, Scratch};
+use crate::rans::{self, Bad, Chunk, Effort, Isa, Predict, Scratch, Shared};
 
 /// Elements that are predicted at a time.
 const BLOCK: usize = 1024;
@@ -106,6 +106,27 @@ pub fn encode(
         first_element: chunk.first_element,
     };
     rans::encode_predicted(isa, effort, chunk, &predictor, raw, scratch, out);
+}
+
+/// Puts predictions in the place of elements of a base, the first of which is that element of the object, and writes a hint
+/// for each.
+pub fn predict(isa: Isa, fitted: &Fitted, first_element: u64, base: &mut [u8], hints: &mut [u8]) {
+    let (columns, rows) = (&fitted.columns, &fitted.rows);
+    let predictor = Predictor {
+        isa,
+        columns,
+        rows,
+        first_element,
+    };
+    let from = base.to_vec();
+    predictor.predict(0, &from, base, hints);
+}
+
+/// Tells whether a payload that [`encode`] wrote of so many bytes of `chunk` uses what the object's chunks have in common.
+pub fn uses_shared(columns: &Columns, chunk: &Chunk<'_>, bytes: usize, payload: &[u8]) -> bool {
+    let (from, to) = rows_of(columns, chunk, bytes);
+    let rows = Rows::read(Isa::detect(), columns, from, to, payload);
+    rows.is_ok_and(|(_, coded)| Shared::is_used_by(coded))
 }
 
 /// Decodes `payload` into `out`; any bytes may be passed.

@@ -156,6 +156,7 @@ impl Pair {
                 row_len,
                 first_element,
                 base: Some(base),
+                shared: None,
             };
             let mut payload = Vec::new();
             encode(
@@ -506,6 +507,7 @@ fn stored_hash(cases: &[(DType, bool)]) -> String {
                 row_len: 130,
                 first_element,
                 base: Some(base),
+                shared: None,
             };
             let mut payload = Vec::new();
             encode(

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::Run;
 use super::plan::Family;
+use crate::codec::section;
 use crate::error::{ErrorKind, Result};
 use crate::hash::Hash;
 use crate::object_reader::OpenObject;
@@ -193,8 +194,9 @@ impl Run<'_> {
         let before = entry.map_or(0, |entry| i64::from(entry.encoded_len));
         let after = i64::try_from(after.payload.len()).unwrap_or(i64::MAX);
         let chunks = i64::try_from(object.chunk_count()).unwrap_or(1);
-        let shared = i64::from(old.file.frame.head.shared_len)
-            - i64::try_from(object.preparation.shared().len()).unwrap_or(0);
+        let section = section(object.preparation.common(), object.preparation.factors());
+        let shared =
+            i64::from(old.file.frame.head.shared_len) - i64::try_from(section.len()).unwrap_or(0);
         let change = Change {
             name: *name,
             base: base.copied(),

@@ -55,6 +55,11 @@ impl Cells {
         }
     }
 
+    /// Takes every count so many times.
+    pub(super) fn multiply(&mut self, times: u32) {
+        self.counts.iter_mut().for_each(|count| *count *= times);
+    }
+
     /// Bits of all tokens, each cell with a table that costs nothing, in units of 2^-16.
     pub(super) fn entropy(&self) -> u64 {
         let of_cell = |cell: u8| {

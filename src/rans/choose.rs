@@ -7,52 +7,84 @@
 use std::mem::take;
 use std::ops::Range;
 
+use super::contexts::Contexts;
 use super::encode::Effort;
 use super::fit::{self, Scales};
 use super::kernel::{Isa, Link, RunScales};
 use super::model::{BinMap, Merged, merge};
 use super::parts::Parts;
-use super::phased::Phased;
 use super::table::Counts;
 use super::token::{CLASSES, TOKENS};
 use super::{Grid, Scratch, flags, side};
 
 /// Least rows and columns for which scales are tried.
-const LEAST_SIDE: usize = 16;
+pub(super) const LEAST_SIDE: usize = 16;
 
 /// Least elements for which scales are tried.
 const LEAST_ELEMENTS: usize = 4096;
 
 /// Most elements for which scales are tried: a chunk of the format. Sums over a row of twice as many still fit.
-const MOST_ELEMENTS: usize = 1 << 20;
+pub(super) const MOST_ELEMENTS: usize = 1 << 20;
 
 /// Sweeps over differences; more of them gain nothing. Words alone are linear in their scales and need one.
 const SWEEPS: u32 = 2;
 
 /// The contexts chosen for a chunk.
-pub(super) enum Choice {
-    /// By class alone.
-    Plain(Merged<CLASSES>),
-    /// By class, row and column: the scales, the contexts of their bins, and the scales as they are written.
-    Scaled(Scales, Merged<64>, Vec<u8>),
-    /// By class or scales, and by phase.
-    Phased(Phased),
+pub(super) struct Choice {
+    /// The scales and how those of rows and columns are written; without them contexts go by class.
+    pub(super) scales: Option<(Scales, Vec<u8>)>,
+    /// How contexts come about.
+    pub(super) contexts: Contexts,
+    /// Tokens counted by context.
+    pub(super) counts: Vec<Counts>,
 }
 
 impl Choice {
     /// What the payload's kind says of it.
     pub(super) fn flags(&self) -> u8 {
-        match self {
-            Self::Plain(_) => 0,
-            Self::Scaled(..) => flags::SCALED,
-            Self::Phased(Phased { scales: None, .. }) => flags::PHASED,
-            Self::Phased(_) => flags::PHASED | flags::SCALED,
+        let scaled = if self.scales.is_some() {
+            flags::SCALED
+        } else {
+            0
+        };
+        scaled | self.contexts.flags()
+    }
+
+    fn plain(merged: Merged<CLASSES>) -> Self {
+        Self {
+            scales: None,
+            contexts: Contexts::Classes(merged.map.0),
+            counts: merged.counts,
         }
     }
 }
 
-/// Chooses the contexts of the chunk whose parts are in `scratch`; `classes` tells whether it has a base.
+/// Chooses the contexts of the chunk whose parts are in `scratch`, and writes each element's to `scratch.ctx`; `classes`
+/// tells whether it has a base.
 pub(super) fn choose(
+    isa: Isa,
+    effort: Effort,
+    grid: Grid,
+    link: &Link,
+    classes: bool,
+    scratch: &mut Scratch,
+) -> Choice {
+    let choice = choose_map(isa, effort, grid, link, classes, scratch);
+    let ctx = &mut scratch.ctx;
+    match &choice.contexts {
+        Contexts::Bins(map) => isa.bin_contexts(map, ctx),
+        Contexts::Classes(map) => {
+            ctx.clear();
+            ctx.extend_from_slice(&scratch.parts.classes);
+            isa.plain_contexts(map, ctx);
+        }
+        Contexts::Cells(_) => {}
+    }
+    choice
+}
+
+/// As [`choose`]; where contexts go by scales, each element's bin is in `scratch.ctx`.
+fn choose_map(
     isa: Isa,
     effort: Effort,
     grid: Grid,
@@ -62,16 +94,20 @@ pub(super) fn choose(
 ) -> Choice {
     let elements = scratch.parts.tokens.len();
     if effort == Effort::Fast || !is_scalable(grid, elements) {
-        return Choice::Plain(plain(effort, &mut scratch.parts, false));
+        return Choice::plain(plain(effort, &mut scratch.parts, false));
     }
     let (scales, scaled, side) = scaled(isa, effort, grid, link, classes, scratch);
     let cost = scaled.cost + side_cost(&side, classes);
     let exact = effort == Effort::Max;
     let other = plain(effort, &mut scratch.parts, !exact);
     match (cost < other.cost, exact) {
-        (true, _) => Choice::Scaled(scales, scaled, side),
-        (false, true) => Choice::Plain(other),
-        (false, false) => Choice::Plain(plain(effort, &mut scratch.parts, false)),
+        (true, _) => Choice {
+            scales: Some((scales, side)),
+            contexts: Contexts::Bins(scaled.map.0),
+            counts: scaled.counts,
+        },
+        (false, true) => Choice::plain(other),
+        (false, false) => Choice::plain(plain(effort, &mut scratch.parts, false)),
     }
 }
 
@@ -116,10 +152,92 @@ fn scaled(
     scratch: &mut Scratch,
 ) -> (Scales, Merged<64>, Vec<u8>) {
     let scales = fit_scales(isa, grid, link, classes, scratch);
+    count_bins(isa, grid, &scales, scratch);
+    let merged = merge::<64>(&scratch.parts.counts, effort.most_contexts());
+    let mut side = Vec::new();
+    side::write([&scales.rows, &scales.columns], &mut side);
+    (scales, merged, side)
+}
+
+/// As [`choose`] for all chunks of an object, of whose elements the chunk in `scratch` is one in `part`, with these scales:
+/// those of columns, and tables, are paid for once.
+pub(super) fn choose_shared(
+    isa: Isa,
+    effort: Effort,
+    grid: Grid,
+    scales: Scales,
+    classes: bool,
+    part: u32,
+    scratch: &mut Scratch,
+) -> Choice {
+    count_bins(isa, grid, &scales, scratch);
+    let merged = merge_times::<64>(&mut scratch.parts.counts, part, effort);
+    let cost = merged.cost + side_cost_shared(&scales, classes, part);
+    let Parts {
+        tokens,
+        classes,
+        tables,
+        counts,
+        ..
+    } = &mut scratch.parts;
+    count(
+        tokens,
+        classes,
+        std::iter::once(0..tokens.len()),
+        tables,
+        counts,
+    );
+    let plain = merge_times::<CLASSES>(counts, part, effort);
+    if cost < plain.cost {
+        Choice {
+            scales: Some((scales, Vec::new())),
+            contexts: Contexts::Bins(merged.map.0),
+            counts: merged.counts,
+        }
+    } else {
+        Choice::plain(plain)
+    }
+}
+
+/// Merges bins of which there are so many times as many tokens as counted.
+fn merge_times<const N: usize>(counts: &mut [Counts], times: u32, effort: Effort) -> Merged<N> {
+    counts
+        .iter_mut()
+        .flatten()
+        .for_each(|count| *count *= times);
+    merge(counts, effort.most_contexts())
+}
+
+/// Bits of scales of which those of classes and columns are written once, those of rows `part` times, in units of 2^-16.
+pub(super) fn side_cost_shared(scales: &Scales, classes: bool, part: u32) -> u64 {
+    let cost = |runs: [&[i8]; 2], classes| {
+        let mut side = Vec::new();
+        side::write(runs, &mut side);
+        side_cost(&side, classes)
+    };
+    cost([&[], &scales.columns], classes) + u64::from(part) * cost([&scales.rows, &[]], false)
+}
+
+/// The contexts that suit scales best.
+pub(super) fn merge_scaled(
+    isa: Isa,
+    effort: Effort,
+    grid: Grid,
+    scales: &Scales,
+    scratch: &mut Scratch,
+) -> (Contexts, Vec<Counts>) {
+    count_bins(isa, grid, scales, scratch);
+    let merged = merge::<64>(&scratch.parts.counts, effort.most_contexts());
+    isa.bin_contexts(&merged.map.0, &mut scratch.ctx);
+    (Contexts::Bins(merged.map.0), merged.counts)
+}
+
+/// Counts tokens by the bins that scales give; leaves each element's bin in `scratch.ctx`.
+fn count_bins(isa: Isa, grid: Grid, scales: &Scales, scratch: &mut Scratch) {
     let parts = &mut scratch.parts;
     let bins = BinMap(std::array::from_fn(|bin| bin as u8));
     scratch.ctx.resize(parts.tokens.len(), 0);
-    contexts(isa, grid, &scales, &parts.classes, &bins, &mut scratch.ctx);
+    contexts(isa, grid, scales, &parts.classes, &bins, &mut scratch.ctx);
     count(
         &parts.tokens,
         &scratch.ctx,
@@ -127,10 +245,27 @@ fn scaled(
         &mut parts.tables,
         &mut parts.counts,
     );
-    let merged = merge::<64>(&parts.counts, effort.most_contexts());
-    let mut side = Vec::new();
-    side::write([&scales.rows, &scales.columns], &mut side);
-    (scales, merged, side)
+}
+
+/// Elements up to which a chunk is its own sample.
+const SMALL: usize = 1 << 17;
+
+/// Counts a sample of the tokens by context, or all of a small chunk; returns how many.
+pub(super) fn count_sample(ctx: &[u8], parts: &mut Parts) -> usize {
+    let elements = parts.tokens.len();
+    let (tables, counts) = (&mut parts.tables, &mut parts.counts);
+    if elements <= SMALL {
+        count(
+            &parts.tokens,
+            ctx,
+            std::iter::once(0..elements),
+            tables,
+            counts,
+        );
+        return elements;
+    }
+    count(&parts.tokens, ctx, fit::sample(elements), tables, counts);
+    fit::sample(elements).map(|run| run.len()).sum()
 }
 
 /// Fits the scales of the chunk whose parts are in `scratch`.
@@ -147,8 +282,12 @@ pub(super) fn fit_scales(
     } else {
         [64; CLASSES]
     };
-    let sweeps = if classes { SWEEPS } else { 1 };
-    fit::fit(isa, parts, grid, link, class, sweeps)
+    fit::fit(isa, parts, grid, link, class, sweeps(classes))
+}
+
+/// Sweeps in which scales are fitted.
+pub(super) fn sweeps(classes: bool) -> u32 {
+    if classes { SWEEPS } else { 1 }
 }
 
 /// Tables that are counted in: neighbours are often alike, and one count must not wait for the last.

@@ -1,25 +1,18 @@
 //! Decodes a chunk, trusting nothing.
 
 use super::bits::BitReader;
+use super::contexts::Contexts;
 use super::fit::Scales;
 use super::kernel::{Coder, Isa, Relation, RunScales, Word, group_bytes};
-use super::model::BinMap;
-use super::phased::{self, CELLS, Predict};
+use super::phased::{self, Predict};
+use super::shared::Shared;
 use super::side;
 use super::table;
-use super::token::{CLASSES, Format, TokenMap};
+use super::token::{Format, TokenMap};
 use super::{Bad, Chunk, Grid, LANES, LOW, Scratch, flags, lanes_of};
 
 /// Elements that are decoded at a time; whole groups, small enough for the first cache.
 const BLOCK: usize = 4096;
-
-/// How a chunk's contexts come about.
-enum Contexts {
-    Plain([u8; CLASSES]),
-    Scaled(Box<Scales>, [u8; 64]),
-    /// By class or scales, and by phase.
-    Phased(Option<Box<Scales>>, Box<[u8; CELLS]>),
-}
 
 /// Decodes `payload` into `out`; any bytes may be passed.
 pub fn decode(
@@ -90,30 +83,9 @@ fn decode_with(
         &mut scratch.table,
     )?;
     match size {
-        1 | 2 => stream.run(
-            isa,
-            chunk.base,
-            out,
-            &mut scratch.ctx,
-            &mut scratch.codes16,
-            &scratch.table,
-        ),
-        4 => stream.run(
-            isa,
-            chunk.base,
-            out,
-            &mut scratch.ctx,
-            &mut scratch.codes32,
-            &scratch.table,
-        ),
-        _ => stream.run(
-            isa,
-            chunk.base,
-            out,
-            &mut scratch.ctx,
-            &mut scratch.codes64,
-            &scratch.table,
-        ),
+        1 | 2 => stream.run(isa, chunk.base, out, &mut scratch.ctx, &mut scratch.codes16),
+        4 => stream.run(isa, chunk.base, out, &mut scratch.ctx, &mut scratch.codes32),
+        _ => stream.run(isa, chunk.base, out, &mut scratch.ctx, &mut scratch.codes64),
     }
 }
 
@@ -135,7 +107,10 @@ struct Stream<'a> {
     grid: Grid,
     top: u32,
     map: TokenMap,
+    scales: Option<Scales>,
     contexts: Contexts,
+    /// Entries of all contexts.
+    table: &'a [u32],
     table_bits: u32,
     states: [u32; LANES],
     words: &'a [u8],
@@ -144,44 +119,54 @@ struct Stream<'a> {
 impl<'a> Stream<'a> {
     fn parse(
         format: Format,
-        chunk: &Chunk<'_>,
+        chunk: &Chunk<'a>,
         predict: Option<&'a dyn Predict>,
         kind: u8,
         rest: &'a [u8],
         elements: usize,
-        decoder: &mut Vec<u32>,
+        table: &'a mut Vec<u32>,
     ) -> Result<Self, Bad> {
-        let delta = chunk.base.is_some();
-        let known = known_flags(format, delta, predict.is_some());
+        let is_delta = chunk.base.is_some();
+        let known = known_flags(format, is_delta, predict.is_some());
         if kind & flags::CODED == 0 || kind & !known != 0 {
             return Err(Bad::Malformed("kind"));
         }
-        let (window, mut rest) = rest.split_first_chunk().ok_or(Bad::Truncated)?;
-        let window = u16::from_le_bytes(*window);
-        let map = token_map(format, delta, kind, window)?;
-        let grid = chunk.grid(elements);
-        let scales = if kind & flags::SCALED == 0 {
-            None
-        } else {
-            Some(read_scales(delta, grid, elements, &mut rest)?)
+        let shared = shared_of(chunk, kind)?;
+        let (window, mut rest) = match shared {
+            Some(shared) => (shared.window(), rest),
+            None => read_window(rest)?,
         };
-        let mut reader = BitReader::new(rest);
-        let (contexts, count) = read_contexts(scales, delta, kind, &mut reader)?;
-        let fine = kind & flags::FINE_TABLE != 0;
-        let table_bits = if fine { 12 } else { 11 };
-        decoder.clear();
-        for _ in 0..count {
-            let frequencies = table::read(&mut reader, map.alphabet, table_bits)?;
-            table::lay_out_decoder(&frequencies, decoder);
-        }
-        let (states, words) = side::read_lanes(lanes_of(elements), reader.rest()?)?;
+        let map = TokenMap::of(format, is_delta, kind, window)?;
+        let grid = chunk.grid(elements);
+        let scales = match shared {
+            _ if kind & flags::SCALED == 0 => None,
+            Some(shared) => Some(shared.read_rows(grid.rows(elements), &mut rest)?),
+            None => Some(read_scales(is_delta, grid, elements, &mut rest)?),
+        };
+        let table_bits = table::bits_of(kind);
+        let is_common = kind & flags::SHARED_TABLES != 0;
+        let (contexts, table, rest) = if let Some(shared) = shared.filter(|_| is_common) {
+            (shared.contexts().clone(), shared.table(), rest)
+        } else {
+            let mut reader = BitReader::new(rest);
+            let (contexts, count) = Contexts::read(kind, is_delta, &mut reader)?;
+            table.clear();
+            for _ in 0..count {
+                let frequencies = table::read(&mut reader, map.alphabet, table_bits)?;
+                table::lay_out_decoder(&frequencies, table);
+            }
+            (contexts, table.as_slice(), reader.rest()?)
+        };
+        let (states, words) = side::read_lanes(lanes_of(elements), rest)?;
         Ok(Self {
             predict,
             format,
             grid,
             top: u32::from(window),
             map,
+            scales,
             contexts,
+            table,
             table_bits,
             states,
             words,
@@ -195,7 +180,6 @@ impl<'a> Stream<'a> {
         out: &mut [u8],
         ctx: &mut Vec<u8>,
         codes: &mut Vec<W>,
-        decoder: &[u32],
     ) -> Result<(), Bad> {
         ctx.resize(2 * BLOCK, 0);
         let (ctx, classes) = ctx.split_at_mut(BLOCK);
@@ -203,7 +187,7 @@ impl<'a> Stream<'a> {
         let size = self.format.bytes();
         let lanes = lanes_of(out.len() / size);
         let coder = Coder {
-            table: decoder,
+            table: self.table,
             table_bits: self.table_bits,
             map: &self.map,
             planes: self.format.planes(),
@@ -229,24 +213,14 @@ impl<'a> Stream<'a> {
             let ctx = ctx.get_mut(..elements).ok_or(Bad::Truncated)?;
             let classes = classes.get_mut(..elements).ok_or(Bad::Truncated)?;
             let codes = codes.get_mut(..elements).ok_or(Bad::Truncated)?;
-            contexts(
-                isa,
-                self.format,
-                self.top,
-                self.grid,
-                &self.contexts,
-                base,
-                start,
-                classes,
-                ctx,
-            )?;
-            if let Contexts::Phased(_, map) = &self.contexts {
+            contexts(isa, &self, base, start, classes, ctx)?;
+            if let Contexts::Cells(map) = &self.contexts {
                 isa.phase_contexts(map, hints, ctx);
             }
             let relation = base.map_or(Relation::Solo, Relation::Delta);
             let states = self.states.get_mut(..lanes).ok_or(Bad::Truncated)?;
             words.decode(isa, &coder, states, ctx, relation, codes, out)?;
-            if let (Contexts::Phased(..), Some(predicted)) = (&self.contexts, base) {
+            if let (Contexts::Cells(_), Some(predicted)) = (&self.contexts, base) {
                 isa.reflect(predicted, hints, out);
             }
         }
@@ -260,6 +234,9 @@ impl<'a> Stream<'a> {
 /// The bits that a payload's kind may have.
 fn known_flags(format: Format, delta: bool, predicted: bool) -> u8 {
     let mut known = flags::CODED | flags::SCALED | flags::FINE_TABLE;
+    if format.has_escapes() {
+        known |= flags::SHARED | flags::SHARED_TABLES;
+    }
     if delta {
         known |= flags::FINE;
     }
@@ -269,54 +246,26 @@ fn known_flags(format: Format, delta: bool, predicted: bool) -> u8 {
     known
 }
 
-/// The tokens of a payload of this kind and window.
-fn token_map(format: Format, delta: bool, kind: u8, window: u16) -> Result<TokenMap, Bad> {
-    let last = if delta {
-        u64::from(format.top_exponent())
-    } else {
-        TokenMap::last_window(format)
-    };
-    if u64::from(window) > last {
-        return Err(Bad::Malformed("window"));
+/// What the object's chunks have in common, if a payload of this kind uses it.
+fn shared_of<'a>(chunk: &Chunk<'a>, kind: u8) -> Result<Option<&'a Shared>, Bad> {
+    match kind & (flags::SHARED | flags::SHARED_TABLES) {
+        0 => Ok(None),
+        flags::SHARED_TABLES => Err(Bad::Malformed("kind")),
+        _ => {
+            let fits = |shared: &&Shared| shared.is_for(chunk) && shared.has(kind);
+            let shared = chunk.shared.filter(fits);
+            Ok(Some(shared.ok_or(Bad::Malformed("shared section"))?))
+        }
     }
-    Ok(if delta {
-        TokenMap::delta(format, kind & flags::FINE != 0)
-    } else {
-        TokenMap::solo(format, u64::from(window))
-    })
 }
 
-/// Reads how contexts come about, and how many they are.
-fn read_contexts(
-    scales: Option<Scales>,
-    delta: bool,
-    kind: u8,
-    reader: &mut BitReader<'_>,
-) -> Result<(Contexts, usize), Bad> {
-    Ok(match scales {
-        scales if kind & flags::PHASED != 0 => {
-            let (map, count) = phased::read_map(reader)?;
-            (Contexts::Phased(scales.map(Box::new), Box::new(map)), count)
-        }
-        Some(scales) => {
-            let bins = BinMap::<64>::read(reader)?;
-            (Contexts::Scaled(Box::new(scales), bins.0), bins.contexts())
-        }
-        None if delta => {
-            let bins = BinMap::<CLASSES>::read(reader)?;
-            (Contexts::Plain(bins.0), bins.contexts())
-        }
-        None => (Contexts::Plain([0; CLASSES]), 1),
-    })
+fn read_window(bytes: &[u8]) -> Result<(u16, &[u8]), Bad> {
+    let (window, rest) = bytes.split_first_chunk().ok_or(Bad::Truncated)?;
+    Ok((u16::from_le_bytes(*window), rest))
 }
 
 fn read_scales(delta: bool, grid: Grid, elements: usize, rest: &mut &[u8]) -> Result<Scales, Bad> {
-    let mut class = [64i8; CLASSES];
-    if delta {
-        let (bytes, tail) = rest.split_first_chunk::<CLASSES>().ok_or(Bad::Truncated)?;
-        class = bytes.map(|b| b as i8);
-        *rest = tail;
-    }
+    let class = side::read_classes(delta, rest)?;
     // Long rows have more columns than the chunk has elements; no encoder scales those.
     if grid.row_len > elements {
         return Err(Bad::Malformed("scales"));
@@ -330,39 +279,34 @@ fn read_scales(delta: bool, grid: Grid, elements: usize, rest: &mut &[u8]) -> Re
     })
 }
 
-/// Writes the contexts of the elements from `start` on; `classes` is scratch of the same length.
+/// Writes the contexts of the elements from `start` on, by phase their first cells; `classes` is scratch of the same length.
 #[allow(clippy::too_many_arguments)]
 fn contexts(
     isa: Isa,
-    format: Format,
-    top: u32,
-    grid: Grid,
-    contexts: &Contexts,
+    stream: &Stream<'_>,
     base: Option<&[u8]>,
     start: usize,
     classes: &mut [u8],
     out: &mut [u8],
 ) -> Result<(), Bad> {
     let class = |out: &mut [u8]| match base {
-        Some(base) => isa.classes(format, top, base, out),
+        Some(base) => isa.classes(stream.format, stream.top, base, out),
         None => out.fill(0),
     };
-    let (scales, map) = match contexts {
-        Contexts::Plain(map) => {
-            class(out);
-            isa.plain_contexts(map, out);
-            return Ok(());
+    let Some(scales) = &stream.scales else {
+        class(out);
+        match &stream.contexts {
+            Contexts::Classes(map) => isa.plain_contexts(map, out),
+            _ => isa.plain_contexts(&phased::class_cells(), out),
         }
-        Contexts::Phased(None, _) => {
-            class(out);
-            isa.plain_contexts(&phased::class_cells(), out);
-            return Ok(());
-        }
-        Contexts::Phased(Some(scales), _) => (scales, &phased::scale_cells().0),
-        Contexts::Scaled(scales, map) => (scales, map),
+        return Ok(());
     };
     class(classes);
-    scaled(isa, grid, scales, map, start, classes, out)
+    let map = match &stream.contexts {
+        Contexts::Bins(map) => map,
+        _ => &phased::scale_cells().0,
+    };
+    scaled(isa, stream.grid, scales, map, start, classes, out)
 }
 
 /// Writes what `map` has for the scales of the elements from `start` on.

@@ -7,11 +7,12 @@
 use std::mem::take;
 
 use super::bits::BitWriter;
-use super::choose::{Choice, choose};
+use super::choose::choose;
 use super::fit;
 use super::kernel::{Coder, Isa, Link, Relation};
 use super::parts::{self, cut};
-use super::phased::{self, Phased, Predict};
+use super::phased::{self, Predict};
+use super::shared::{self, Fit, Shared};
 use super::table::{self, Counts};
 use super::token::{Format, TokenMap};
 use super::{Chunk, LOW, Scratch, flags, lanes_of};
@@ -29,11 +30,6 @@ pub enum Effort {
 }
 
 impl Effort {
-    /// Slots of a table, as a power of two.
-    fn table_bits(self) -> u32 {
-        if self == Self::Max { 12 } else { 11 }
-    }
-
     /// Most contexts of a chunk; the tables of the lower number fit the second-level cache of most machines.
     pub(super) fn most_contexts(self) -> usize {
         if self == Self::Max { 40 } else { 24 }
@@ -41,15 +37,19 @@ impl Effort {
 }
 
 /// How the parts of a chunk are to be coded.
-struct Plan {
-    map: TokenMap,
-    link: Link,
-    planes: usize,
-    flags: u8,
+pub(super) struct Plan {
+    pub(super) map: TokenMap,
+    pub(super) link: Link,
+    pub(super) planes: usize,
+    pub(super) flags: u8,
     /// The top of the exponents' classes, or the start of the window of tokens.
-    window: u16,
+    pub(super) window: u16,
+    /// Where scales begin, as for [`cut`].
+    pub(super) first: u32,
     /// Whether there is a base with classes.
-    classes: bool,
+    pub(super) classes: bool,
+    /// Slots of a table, as a power of two.
+    pub(super) table_bits: u32,
 }
 
 /// Appends the payload of `raw` to `out`: at most one byte more than `raw`.
@@ -131,6 +131,7 @@ pub fn encode_predicted(
     }
 }
 
+/// Appends the smallest payload found.
 #[allow(clippy::too_many_arguments)]
 fn encode_elements(
     isa: Isa,
@@ -142,80 +143,88 @@ fn encode_elements(
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) {
-    let plan = match chunk.base {
-        Some(base) => plan_delta(isa, format, raw, base, scratch),
-        None => plan_solo(isa, format, raw, scratch),
-    };
-    let grid = chunk.grid(raw.len() / format.bytes());
-    let choice = match hints {
-        Some(hints) => Choice::Phased(phased::choose(
-            isa, effort, grid, &plan.link, hints, scratch,
-        )),
-        None => choose(isa, effort, grid, &plan.link, plan.classes, scratch),
-    };
-    let mut flags = flags::CODED | plan.flags | choice.flags();
-    flags |= if effort.table_bits() == 12 {
-        flags::FINE_TABLE
+    let start = out.len();
+    let fit = shared::encode(isa, effort, format, chunk, hints, raw, scratch, out);
+    if fit == Fit::Good && effort != Effort::Max {
+        return;
+    }
+    let end = out.len();
+    encode_alone(isa, effort, format, chunk, hints, raw, scratch, out);
+    if fit == Fit::None {
+        return;
+    }
+    let share = chunk.shared.map_or(0, Shared::share);
+    if out.len() - end < end - start + share {
+        out.drain(start..end);
     } else {
-        0
-    };
-    out.push(flags);
-    out.extend_from_slice(&plan.window.to_le_bytes());
-    let (writer, counts) = write_contexts(isa, &plan, choice, scratch, out);
-    write_tables(
-        &plan.map,
-        counts,
-        effort.table_bits(),
-        writer,
-        &mut scratch.table,
-    );
-    write_words(isa, &plan, effort.table_bits(), scratch, out);
+        out.truncate(end);
+    }
 }
 
-/// Writes scales and the map of contexts, and each element's context to `scratch`, where scaled choices have left their
-/// bins or contexts; returns what goes on writing, and the tokens counted by context.
-fn write_contexts<'a>(
+/// Appends a payload that nothing but the base is needed for.
+#[allow(clippy::too_many_arguments)]
+fn encode_alone(
     isa: Isa,
-    plan: &Plan,
-    choice: Choice,
+    effort: Effort,
+    format: Format,
+    chunk: &Chunk<'_>,
+    hints: Option<&[u8]>,
+    raw: &[u8],
     scratch: &mut Scratch,
-    out: &'a mut Vec<u8>,
-) -> (BitWriter<'a>, Vec<Counts>) {
-    let classes = &scratch.parts.classes;
-    let ctx = &mut scratch.ctx;
-    ctx.resize(scratch.parts.tokens.len(), 0);
-    if let Choice::Scaled(scales, _, side)
-    | Choice::Phased(Phased {
-        scales: Some((scales, side)),
-        ..
-    }) = &choice
-    {
+    out: &mut Vec<u8>,
+) {
+    let plan = plan(isa, effort, format, chunk, raw, scratch);
+    let grid = chunk.grid(raw.len() / format.bytes());
+    let choice = match hints {
+        Some(hints) => phased::choose(isa, effort, grid, &plan.link, hints, scratch),
+        None => choose(isa, effort, grid, &plan.link, plan.classes, scratch),
+    };
+    out.push(plan.flags | choice.flags());
+    out.extend_from_slice(&plan.window.to_le_bytes());
+    if let Some((scales, side)) = &choice.scales {
         if plan.classes {
-            out.extend(scales.class.iter().map(|&scale| scale as u8));
+            out.extend(scales.class.map(i8::cast_unsigned));
         }
         out.extend_from_slice(side);
     }
     let mut writer = BitWriter::new(out);
-    let counts = match choice {
-        Choice::Plain(merged) => {
-            if plan.classes {
-                merged.map.write(&mut writer);
-            }
-            ctx.copy_from_slice(classes);
-            isa.plain_contexts(&merged.map.0, ctx);
-            merged.counts
-        }
-        Choice::Scaled(_, merged, _) => {
-            merged.map.write(&mut writer);
-            isa.bin_contexts(&merged.map.0, ctx);
-            merged.counts
-        }
-        Choice::Phased(phased) => {
-            phased::write_map(&phased.map, &mut writer);
-            phased.counts
-        }
+    choice.contexts.write(plan.classes, &mut writer);
+    write_tables(&plan, choice.counts, writer, &mut scratch.table);
+    write_words(isa, &plan, None, scratch, out);
+}
+
+/// Cuts a chunk as another one was cut.
+pub(super) fn cut_as(
+    isa: Isa,
+    format: Format,
+    plan: &Plan,
+    base: Option<&[u8]>,
+    raw: &[u8],
+    scratch: &mut Scratch,
+) {
+    let relation = base.map_or(Relation::Solo, Relation::Delta);
+    let parts = &mut scratch.parts;
+    cut(isa, format, &plan.map, relation, plan.first, raw, parts);
+}
+
+/// Cuts a chunk into the parts in `scratch`, windows where most of it lies.
+pub(super) fn plan(
+    isa: Isa,
+    effort: Effort,
+    format: Format,
+    chunk: &Chunk<'_>,
+    raw: &[u8],
+    scratch: &mut Scratch,
+) -> Plan {
+    let mut plan = match chunk.base {
+        Some(base) => plan_delta(isa, format, raw, base, scratch),
+        None => plan_solo(isa, format, raw, scratch),
     };
-    (writer, counts)
+    if effort == Effort::Max {
+        plan.flags |= flags::FINE_TABLE;
+        plan.table_bits = 12;
+    }
+    plan
 }
 
 fn plan_delta(isa: Isa, format: Format, raw: &[u8], base: &[u8], scratch: &mut Scratch) -> Plan {
@@ -232,14 +241,16 @@ fn plan_delta(isa: Isa, format: Format, raw: &[u8], base: &[u8], scratch: &mut S
         &mut scratch.parts,
     );
     let link = fit::delta_link(parts::window_octaves(format, &scratch.parts));
-    let flags = if fine { flags::FINE } else { 0 };
+    let fine = if fine { flags::FINE } else { 0 };
     Plan {
         map,
         link,
         planes: format.planes(),
-        flags,
+        flags: flags::CODED | fine,
         window: top as u16,
+        first: top,
         classes: true,
+        table_bits: 11,
     }
 }
 
@@ -260,33 +271,42 @@ fn plan_solo(isa: Isa, format: Format, raw: &[u8], scratch: &mut Scratch) -> Pla
         map,
         link,
         planes: format.planes(),
-        flags: 0,
+        flags: flags::CODED,
         window: range.window as u16,
+        first: range.floor,
         classes: false,
+        table_bits: 11,
     }
 }
 
-fn write_tables(
-    map: &TokenMap,
+/// Writes a table for each context, and lays it out for [`write_words`].
+pub(super) fn write_tables(
+    plan: &Plan,
     counts: Vec<Counts>,
-    table_bits: u32,
     mut writer: BitWriter<'_>,
     encoder: &mut Vec<u32>,
 ) {
     encoder.clear();
     for mut counts in counts {
-        table::fold_rare(&mut counts, map, table_bits);
-        let frequencies = table::normalise(&counts, table_bits);
+        table::fold_rare(&mut counts, &plan.map, plan.table_bits);
+        let frequencies = table::normalise(&counts, plan.table_bits);
         table::write(&frequencies, &mut writer);
-        table::lay_out_encoder(&frequencies, map, encoder);
+        table::lay_out_encoder(&frequencies, &plan.map, encoder);
     }
     writer.finish();
 }
 
-fn write_words(isa: Isa, plan: &Plan, table_bits: u32, scratch: &mut Scratch, out: &mut Vec<u8>) {
+/// Codes what is in `scratch` by its contexts; with the table there if no other is given.
+pub(super) fn write_words(
+    isa: Isa,
+    plan: &Plan,
+    table: Option<&[u32]>,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) {
     let coder = Coder {
-        table: &scratch.table,
-        table_bits,
+        table: table.unwrap_or(&scratch.table),
+        table_bits: plan.table_bits,
         map: &plan.map,
         planes: plan.planes,
     };

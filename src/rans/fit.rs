@@ -79,13 +79,31 @@ fn step_of(link: &Link, mean: i32) -> i8 {
 }
 
 /// Sums of residuals and slopes of one class, row or column.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Sums {
     residual: i64,
     slope: i64,
 }
 
 impl Sums {
+    fn new(residual: i32, slope: u32) -> Self {
+        Self {
+            residual: i64::from(residual),
+            slope: i64::from(slope),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.residual += other.residual;
+        self.slope += other.slope;
+    }
+
+    /// Moves a column's scale, but for the step that all rows have taken already.
+    fn move_column(self, scale: &mut i8, common: i64, limit: i64) {
+        let step = (self.step(2 * limit) - common).clamp(-limit, limit);
+        *scale = (i64::from(*scale) + step).clamp(-127, 127) as i8;
+    }
+
     /// A Newton step in 1/8 octaves, held back where there is little evidence.
     fn step(self, limit: i64) -> i64 {
         let numerator = 8 * self.residual;
@@ -163,56 +181,115 @@ pub(super) fn fit(
         rows: vec![0; grid.rows(elements)],
         columns: vec![0; grid.row_len.min(elements)],
     };
-    let mut columns = (vec![0i32; grid.row_len], vec![0u32; grid.row_len]);
-    for sweep in 0..sweeps {
-        columns.0.fill(0);
-        columns.1.fill(0);
-        let mut rows = vec![Sums::default(); scales.rows.len()];
-        for (start, end, row, column) in grid.runs(0, elements) {
-            let within = column..column + (end - start);
-            let run = RunScales {
-                class: &scales.class,
-                columns: &scales.columns[within.clone()],
-                row: scales.rows[row],
-            };
-            let sums = (&mut columns.0[within.clone()], &mut columns.1[within]);
-            let magnitudes = &parts.magnitudes[start..end];
-            let (residual, slope) =
-                isa.residuals(magnitudes, &parts.classes[start..end], &run, link, sums);
-            rows[row] = Sums {
-                residual: i64::from(residual),
-                slope: i64::from(slope),
-            };
-        }
-        update(
-            &mut scales,
-            &rows,
-            &columns,
-            if sweep == 0 { 16 } else { 8 },
-        );
+    for number in 0..sweeps {
+        let sums = sweep(isa, parts, grid, link, &scales);
+        let limit = limit(number);
+        // Rows take up what is common to all; columns take only what is left.
+        let common = update_rows(&mut scales.rows, &sums.rows, limit);
+        update_columns(&mut scales.columns, &sums.columns, common, limit);
     }
     scales
 }
 
-fn update(scales: &mut Scales, rows: &[Sums], columns: &(Vec<i32>, Vec<u32>), limit: i64) {
-    let mut all = Sums::default();
-    for (scale, sums) in scales.rows.iter_mut().zip(rows) {
-        all.residual += sums.residual;
-        all.slope += sums.slope;
-        *scale = (i64::from(*scale) + sums.step(limit)).clamp(-127, 127) as i8;
+/// Fits row scales to those of columns in `sweeps` passes over the chunk; returns the last one's sums.
+pub(super) fn fit_rows(
+    isa: Isa,
+    parts: &Parts,
+    grid: Grid,
+    link: &Link,
+    scales: &mut Scales,
+    sweeps: u32,
+) -> Swept {
+    let rows = grid.rows(parts.tokens.len());
+    scales.rows.clear();
+    scales.rows.resize(rows, 0);
+    let mut last = Swept::default();
+    for number in 0..sweeps {
+        last = sweep(isa, parts, grid, link, scales);
+        last.common = update_rows(&mut scales.rows, &last.rows, limit(number));
     }
-    // Rows have taken up what is common to all; columns take only what is left.
-    let common = all.step(limit);
-    for (scale, (&residual, &slope)) in scales
-        .columns
-        .iter_mut()
-        .zip(columns.0.iter().zip(&columns.1))
-    {
-        let sums = Sums {
+    last
+}
+
+/// The most that a scale moves in a sweep, in 1/8 octaves.
+fn limit(sweep: u32) -> i64 {
+    if sweep == 0 { 16 } else { 8 }
+}
+
+/// What a pass over a chunk sums up.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Swept {
+    rows: Vec<Sums>,
+    columns: (Vec<i32>, Vec<u32>),
+    /// The step that all rows have in common.
+    common: i64,
+}
+
+/// Sums residuals and slopes of rows and columns.
+fn sweep(isa: Isa, parts: &Parts, grid: Grid, link: &Link, scales: &Scales) -> Swept {
+    let elements = parts.tokens.len();
+    let mut columns = (vec![0i32; grid.row_len], vec![0u32; grid.row_len]);
+    let mut rows = vec![Sums::default(); scales.rows.len()];
+    for (start, end, row, column) in grid.runs(0, elements) {
+        let within = column..column + (end - start);
+        let run = RunScales {
+            class: &scales.class,
+            columns: &scales.columns[within.clone()],
+            row: scales.rows[row],
+        };
+        let sums = (&mut columns.0[within.clone()], &mut columns.1[within]);
+        let magnitudes = &parts.magnitudes[start..end];
+        let (residual, slope) =
+            isa.residuals(magnitudes, &parts.classes[start..end], &run, link, sums);
+        rows[row] = Sums {
             residual: i64::from(residual),
             slope: i64::from(slope),
         };
-        let step = (sums.step(2 * limit) - common).clamp(-limit, limit);
-        *scale = (i64::from(*scale) + step).clamp(-127, 127) as i8;
+    }
+    Swept {
+        rows,
+        columns,
+        common: 0,
+    }
+}
+
+/// Returns the step that all rows have in common.
+fn update_rows(scales: &mut [i8], rows: &[Sums], limit: i64) -> i64 {
+    let mut all = Sums::default();
+    for (scale, sums) in scales.iter_mut().zip(rows) {
+        all.add(*sums);
+        *scale = (i64::from(*scale) + sums.step(limit)).clamp(-127, 127) as i8;
+    }
+    all.step(limit)
+}
+
+fn update_columns(scales: &mut [i8], columns: &(Vec<i32>, Vec<u32>), common: i64, limit: i64) {
+    let sums = columns.0.iter().zip(&columns.1);
+    for (scale, (&residual, &slope)) in scales.iter_mut().zip(sums) {
+        Sums::new(residual, slope).move_column(scale, common, limit);
+    }
+}
+
+/// Sums of columns over several chunks.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ColumnSums(Vec<Sums>);
+
+impl ColumnSums {
+    /// Adds what a sweep summed up, less what its rows have taken up of it.
+    pub(super) fn add(&mut self, swept: &Swept) {
+        self.0.resize(swept.columns.0.len(), Sums::default());
+        let sums = swept.columns.0.iter().zip(&swept.columns.1);
+        for (sum, (&residual, &slope)) in self.0.iter_mut().zip(sums) {
+            let mut more = Sums::new(residual, slope);
+            more.residual -= swept.common * more.slope / 8;
+            sum.add(more);
+        }
+    }
+
+    /// Moves scales of columns by what is summed up.
+    pub(super) fn update(&self, columns: &mut [i8]) {
+        for (scale, sums) in columns.iter_mut().zip(&self.0) {
+            sums.move_column(scale, 0, limit(1));
+        }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The pieces, from the bits up: [`bits`] and [`log2`]; [`token`] maps elements of any float dtype to a small
 //! alphabet and raw bits; [`table`] holds frequencies; [`kernel`] runs the interleaved coder; [`fit`] estimates
-//! row and column scales; [`choose`] and [`model`] turn them into contexts; [`encode`] and [`decode`] put a chunk together.
+//! row and column scales; [`choose`] and [`model`] turn them into contexts; [`encode`] and [`decode`] put a chunk together;
+//! [`shared`] is what the chunks of an object have in common.
 //! The format is described in `docs/codecs/rans.md`.
 
 // Bit fields are cut out of wider integers all over this module.
@@ -18,6 +19,7 @@
 mod bits;
 mod cells;
 mod choose;
+mod contexts;
 mod decode;
 mod encode;
 mod fit;
@@ -27,6 +29,7 @@ pub(crate) mod log2;
 mod model;
 mod parts;
 mod phased;
+mod shared;
 mod side;
 mod table;
 #[cfg(test)]
@@ -38,6 +41,7 @@ pub use encode::{Effort, encode, encode_predicted};
 pub use integers::{MOST_KINDS, Run, read_integers, write_integers};
 pub use kernel::Isa;
 pub use phased::{Predict, estimate_predicted};
+pub use shared::{Learner, Sample, Shared};
 
 use crate::dtype::DType;
 
@@ -65,6 +69,8 @@ pub struct Chunk<'a> {
     pub first_element: u64,
     /// The base's bytes, as many as the chunk's; without it words are coded alone.
     pub base: Option<&'a [u8]>,
+    /// What the object's chunks have in common, if anything.
+    pub shared: Option<&'a Shared>,
 }
 
 impl Chunk<'_> {
@@ -173,4 +179,8 @@ mod flags {
     pub(super) const FINE_TABLE: u8 = 8;
     /// Contexts go by phase too; only where elements are predicted.
     pub(super) const PHASED: u8 = 32;
+    /// The window and the scales of classes and columns are the object's.
+    pub(super) const SHARED: u8 = 64;
+    /// Contexts and tables are the object's too.
+    pub(super) const SHARED_TABLES: u8 = 128;
 }

@@ -7,7 +7,8 @@
 
 use super::bits::{BitReader, BitWriter};
 use super::cells::{Merged, merge};
-use super::choose;
+use super::choose::{self, Choice};
+use super::contexts::Contexts;
 use super::encode::Effort;
 use super::fit::{self, Scales};
 use super::kernel::{Isa, Link, Relation};
@@ -66,16 +67,6 @@ pub(super) fn reflect(predicted: &[u8], hints: &[u8], words: &mut [u8]) {
     }
 }
 
-/// The contexts chosen for a chunk of predicted elements.
-pub(super) struct Phased {
-    /// The scales and how they are written; without them cells go by class.
-    pub(super) scales: Option<(Scales, Vec<u8>)>,
-    /// The context of each cell.
-    pub(super) map: [u8; CELLS],
-    /// Tokens counted by context.
-    pub(super) counts: Vec<Counts>,
-}
-
 /// Chooses the contexts of the chunk whose parts are in `scratch`, and writes each element's to `scratch.ctx`.
 pub(super) fn choose(
     isa: Isa,
@@ -84,7 +75,7 @@ pub(super) fn choose(
     link: &Link,
     hints: &[u8],
     scratch: &mut Scratch,
-) -> Phased {
+) -> Choice {
     let elements = scratch.parts.tokens.len();
     scratch.ctx.resize(elements, 0);
     let may_scale = effort != Effort::Fast && choose::is_scalable(grid, elements);
@@ -110,9 +101,9 @@ pub(super) fn choose(
         None => (plain(isa, effort, hints, scratch), None),
     };
     isa.phase_contexts(&best.map, hints, &mut scratch.ctx);
-    Phased {
+    Choice {
         scales,
-        map: best.map,
+        contexts: Contexts::Cells(Box::new(best.map)),
         counts: best.counts,
     }
 }
@@ -129,13 +120,68 @@ fn scaled(
     let found = choose::fit_scales(isa, grid, link, true, scratch);
     let mut written = Vec::new();
     side::write([&found.rows, &found.columns], &mut written);
+    count_cells(isa, grid, &found, hints, scratch);
+    let merged = merge(&mut scratch.cells, effort.most_contexts());
+    (merged, (found, written))
+}
+
+/// Counts tokens by scale and phase; writes each element's first cell to `scratch.ctx`.
+fn count_cells(isa: Isa, grid: Grid, scales: &Scales, hints: &[u8], scratch: &mut Scratch) {
     let (classes, map) = (&scratch.parts.classes, &scale_cells());
-    choose::contexts(isa, grid, &found, classes, map, &mut scratch.ctx);
+    scratch.ctx.resize(classes.len(), 0);
+    choose::contexts(isa, grid, scales, classes, map, &mut scratch.ctx);
     scratch
         .cells
         .count(&scratch.parts.tokens, &scratch.ctx, hints);
+}
+
+/// The contexts that suit scales best; writes each element's to `scratch.ctx`.
+pub(super) fn merge_scaled(
+    isa: Isa,
+    effort: Effort,
+    grid: Grid,
+    scales: &Scales,
+    hints: &[u8],
+    scratch: &mut Scratch,
+) -> (Contexts, Vec<Counts>) {
+    count_cells(isa, grid, scales, hints, scratch);
     let merged = merge(&mut scratch.cells, effort.most_contexts());
-    (merged, (found, written))
+    isa.phase_contexts(&merged.map, hints, &mut scratch.ctx);
+    (Contexts::Cells(Box::new(merged.map)), merged.counts)
+}
+
+/// As [`choose`] for all chunks of an object, of whose elements the chunk in `scratch` is one in `part`, with these scales:
+/// those of columns, and tables, are paid for once.
+pub(super) fn choose_shared(
+    isa: Isa,
+    effort: Effort,
+    grid: Grid,
+    scales: Scales,
+    hints: &[u8],
+    part: u32,
+    scratch: &mut Scratch,
+) -> Choice {
+    count_cells(isa, grid, &scales, hints, scratch);
+    scratch.cells.multiply(part);
+    let scaled = merge(&mut scratch.cells, effort.most_contexts());
+    let cost = scaled.cost + choose::side_cost_shared(&scales, true, part);
+    scratch.ctx.copy_from_slice(&scratch.parts.classes);
+    isa.plain_contexts(&class_cells(), &mut scratch.ctx);
+    scratch
+        .cells
+        .count(&scratch.parts.tokens, &scratch.ctx, hints);
+    scratch.cells.multiply(part);
+    let plain = merge(&mut scratch.cells, effort.most_contexts());
+    let (best, scales) = if cost < plain.cost {
+        (scaled, Some((scales, Vec::new())))
+    } else {
+        (plain, None)
+    };
+    Choice {
+        scales,
+        contexts: Contexts::Cells(Box::new(best.map)),
+        counts: best.counts,
+    }
 }
 
 /// Contexts by class and phase; writes each element's first cell to `scratch.ctx`.

@@ -4,7 +4,7 @@ use super::bits::{BitReader, BitWriter};
 use super::kernel::{Coder, Isa, decode_codes, group_bytes};
 use super::model::{BinMap, merge};
 use super::table;
-use super::token::{TOKENS, TokenMap};
+use super::token::{CLASSES, TOKENS, TokenMap};
 use super::{Bad, FEW_LANES, LANES, LOW};
 
 /// Slots of the tables, as a power of two.
@@ -98,6 +98,16 @@ pub(super) fn read(bytes: &[u8], lengths: [usize; 2]) -> Result<([Vec<i8>; 2], &
     let mut rows: Vec<i8> = codes.iter().map(|&code| unzigzag(code as u8)).collect();
     let columns = rows.split_off(lengths[0]);
     Ok(([rows, columns], rest))
+}
+
+/// Reads the scales of classes; of words alone there are none.
+pub(super) fn read_classes(is_delta: bool, bytes: &mut &[u8]) -> Result<[i8; CLASSES], Bad> {
+    if !is_delta {
+        return Ok([64; CLASSES]);
+    }
+    let (scales, rest) = bytes.split_first_chunk().ok_or(Bad::Truncated)?;
+    *bytes = rest;
+    Ok(scales.map(u8::cast_signed))
 }
 
 /// Reads the states of so many lanes; others are where lanes start and end.

@@ -1,9 +1,9 @@
 //! Frequency tables: fitted to counts, written, read back and laid out for coding.
 
-use super::Bad;
 use super::bits::{BitReader, BitWriter};
 use super::log2::{log2, xlog2};
 use super::token::{TOKENS, TokenMap};
+use super::{Bad, flags};
 
 /// Occurrences of each token.
 pub(super) type Counts = [u32; TOKENS];
@@ -135,14 +135,62 @@ pub(super) fn write(frequencies: &Frequencies, writer: &mut BitWriter<'_>) {
     let last = frequencies.iter().rposition(|&f| f > 0).unwrap_or(0);
     writer.put(last as u32, TOKEN_BITS);
     for &frequency in frequencies.iter().take(last + 1) {
-        let length = u16::BITS - frequency.leading_zeros();
-        writer.put(length, CLASS_BITS);
-        writer.put(u32::from(frequency), length.saturating_sub(1));
+        put(frequency, writer);
     }
+}
+
+fn put(frequency: u16, writer: &mut BitWriter<'_>) {
+    let length = u16::BITS - frequency.leading_zeros();
+    writer.put(length, CLASS_BITS);
+    writer.put(u32::from(frequency), length.saturating_sub(1));
+}
+
+/// Writes one table with escapes before the others: tables for many chunks always have them, and they are the last tokens.
+pub(super) fn write_escapes_first(
+    frequencies: &Frequencies,
+    map: &TokenMap,
+    writer: &mut BitWriter<'_>,
+) {
+    let mut others = *frequencies;
+    let escapes = others.get_mut(map.escape..map.alphabet).unwrap_or_default();
+    for frequency in escapes {
+        put(std::mem::take(frequency), writer);
+    }
+    write(&others, writer);
 }
 
 /// Reads one table of tokens below `alphabet` and checks its sum.
 pub(super) fn read(
+    reader: &mut BitReader<'_>,
+    alphabet: usize,
+    table_bits: u32,
+) -> Result<Frequencies, Bad> {
+    let frequencies = take_up_to(reader, alphabet, table_bits)?;
+    check(&frequencies, table_bits)?;
+    Ok(frequencies)
+}
+
+/// Reads what [`write_escapes_first`] wrote.
+pub(super) fn read_escapes_first(
+    reader: &mut BitReader<'_>,
+    map: &TokenMap,
+    table_bits: u32,
+) -> Result<Frequencies, Bad> {
+    let mut escapes = Vec::new();
+    for _ in map.escape..map.alphabet {
+        escapes.push(take(reader, table_bits)?);
+    }
+    let mut frequencies = take_up_to(reader, map.escape, table_bits)?;
+    let places = frequencies.iter_mut().skip(map.escape);
+    places
+        .zip(escapes)
+        .for_each(|(place, escape)| *place = escape);
+    check(&frequencies, table_bits)?;
+    Ok(frequencies)
+}
+
+/// The frequencies of tokens below `alphabet`, whatever they sum up to.
+fn take_up_to(
     reader: &mut BitReader<'_>,
     alphabet: usize,
     table_bits: u32,
@@ -152,25 +200,40 @@ pub(super) fn read(
         return Err(Bad::Malformed("token"));
     }
     let mut out = [0u16; TOKENS];
-    let mut sum = 0u32;
     for slot in out.iter_mut().take(last + 1) {
-        let length = reader.take(CLASS_BITS)?;
-        if length > table_bits {
-            return Err(Bad::Malformed("frequency"));
-        }
-        let low = reader.take(length.saturating_sub(1))?;
-        let frequency = if length == 0 {
-            0
-        } else {
-            (1 << (length - 1)) | low
-        };
-        sum += frequency;
-        *slot = frequency as u16;
+        *slot = take(reader, table_bits)?;
     }
-    if sum == 1 << table_bits && out.iter().all(|&f| u32::from(f) < sum) {
-        Ok(out)
+    Ok(out)
+}
+
+fn take(reader: &mut BitReader<'_>, table_bits: u32) -> Result<u16, Bad> {
+    let length = reader.take(CLASS_BITS)?;
+    if length > table_bits {
+        return Err(Bad::Malformed("frequency"));
+    }
+    let low = reader.take(length.saturating_sub(1))?;
+    Ok(if length == 0 {
+        0
+    } else {
+        (1 << (length - 1)) | low as u16
+    })
+}
+
+fn check(frequencies: &Frequencies, table_bits: u32) -> Result<(), Bad> {
+    let sum: u32 = frequencies.iter().map(|&f| u32::from(f)).sum();
+    if sum == 1 << table_bits && frequencies.iter().all(|&f| u32::from(f) < sum) {
+        Ok(())
     } else {
         Err(Bad::Malformed("frequency sum"))
+    }
+}
+
+/// Slots of a context, as a power of two, in a payload of this kind.
+pub(super) fn bits_of(kind: u8) -> u32 {
+    if kind & flags::FINE_TABLE == 0 {
+        11
+    } else {
+        12
     }
 }
 

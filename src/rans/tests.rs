@@ -15,17 +15,17 @@ const DTYPES: [DType; 7] = [
 ];
 
 /// Numbers that look random, the same in every run.
-struct Noise(u64);
+pub(super) struct Noise(pub(super) u64);
 
 impl Noise {
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         x ^ (x >> 31)
     }
 
-    fn normal(&mut self) -> f64 {
+    pub(super) fn normal(&mut self) -> f64 {
         (0..12)
             .map(|_| (self.next() >> 11) as f64 / (1u64 << 53) as f64)
             .sum::<f64>()
@@ -34,7 +34,7 @@ impl Noise {
 }
 
 /// The bits of `value` in a dtype, rounded towards zero.
-fn word(dtype: DType, value: f64) -> u64 {
+pub(super) fn word(dtype: DType, value: f64) -> u64 {
     let format = token::Format::of(dtype).unwrap();
     let exponent_bits = format.bits - 1 - format.mantissa;
     let (bits, bias) = (value.to_bits(), (1i64 << (exponent_bits - 1)) - 1);
@@ -44,14 +44,14 @@ fn word(dtype: DType, value: f64) -> u64 {
     ((bits >> 63) << (format.bits - 1)) | (exponent << format.mantissa) | fraction
 }
 
-fn pack(dtype: DType, words: impl Iterator<Item = u64>) -> Vec<u8> {
+pub(super) fn pack(dtype: DType, words: impl Iterator<Item = u64>) -> Vec<u8> {
     words
         .flat_map(|word| word.to_le_bytes().into_iter().take(dtype.size()))
         .collect()
 }
 
 /// The kinds of content: name, words of a chunk and of its base.
-fn contents(dtype: DType, elements: usize) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
+pub(super) fn contents(dtype: DType, elements: usize) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let format = token::Format::of(dtype).unwrap();
     let top = 1u64 << (format.bits - 1);
     let infinity = u64::from(format.top_exponent()) << format.mantissa;
@@ -131,6 +131,7 @@ fn chunk(dtype: DType, row_len: u64, first_element: u64, base: Option<&[u8]>) ->
         row_len,
         first_element,
         base,
+        shared: None,
     }
 }
 

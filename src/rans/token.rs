@@ -7,6 +7,7 @@
     reason = "a token is a byte, and tables have an entry for each"
 )]
 
+use super::{Bad, flags};
 use crate::dtype::DType;
 
 /// Tokens in the largest alphabet.
@@ -135,6 +136,11 @@ impl Format {
         }
     }
 
+    /// Tells whether every element can be said with an escape: tables then do for chunks that they were not made from.
+    pub(super) fn has_escapes(self) -> bool {
+        self.bits > 8
+    }
+
     /// The exponent field of a word, sign and mantissa cut off.
     pub(super) fn exponent(self, word: u64) -> u32 {
         ((word >> self.mantissa) & ((1 << (self.bits - 1 - self.mantissa)) - 1)) as u32
@@ -175,6 +181,23 @@ pub(super) struct TokenMap {
 }
 
 impl TokenMap {
+    /// The tokens of a payload of this kind and window.
+    pub(super) fn of(format: Format, is_delta: bool, kind: u8, window: u16) -> Result<Self, Bad> {
+        let last = if is_delta {
+            u64::from(format.top_exponent())
+        } else {
+            Self::last_window(format)
+        };
+        if u64::from(window) > last {
+            return Err(Bad::Malformed("window"));
+        }
+        Ok(if is_delta {
+            Self::delta(format, kind & flags::FINE != 0)
+        } else {
+            Self::solo(format, u64::from(window))
+        })
+    }
+
     /// The tokens of sign-relative differences.
     pub(super) fn delta(format: Format, fine: bool) -> Self {
         let head = format.delta_heads[usize::from(fine)];

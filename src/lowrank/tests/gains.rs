@@ -58,6 +58,7 @@ impl Pair {
                 row_len: self.shape.row_len,
                 first_element,
                 base: Some(base),
+                shared: None,
             };
             let (mut plain, mut predicted) = (Vec::new(), Vec::new());
             rans::encode(isa, effort, &chunk, raw, &mut scratch, &mut plain);

@@ -66,6 +66,7 @@ fn a_factor_that_is_too_large_is_refused() {
         row_len: 4,
         first_element: 0,
         base: Some(&base),
+        shared: None,
     };
     fitted.rows.words[3] = 2048;
     let mut payload = Vec::new();
@@ -99,6 +100,7 @@ fn damage_is_refused_or_harmless_and_never_a_panic() {
         row_len: 50,
         first_element: 0,
         base: Some(&pair.base),
+        shared: None,
     };
     let (mut scratch, mut payload) = (Scratch::default(), Vec::new());
     encode(

@@ -3,8 +3,8 @@
 use super::FrameError::{self, Corrupt, Newer};
 use super::cursor::Cursor;
 use super::{
-    ENTRY_LEN, KNOWN_FEATURES, MAGIC, MAX_BASES, MAX_DEPTH, MAX_SHARED, PARTS, PREDICTED_PARTS,
-    SEAL_LEN, VERSION,
+    COMMON, ENTRY_LEN, KNOWN_FEATURES, MAGIC, MAX_BASES, MAX_DEPTH, MAX_SHARED, PARTS,
+    PREDICTED_PARTS, SEAL_LEN, VERSION,
 };
 use crate::dtype::DType;
 use crate::float::converts;
@@ -171,6 +171,9 @@ impl Head {
         }
         if self.required & PREDICTED_PARTS != 0 && self.shared_len == 0 {
             return Err(Corrupt("nothing to predict parts with"));
+        }
+        if self.required & COMMON != 0 && self.shared_len == 0 {
+            return Err(Corrupt("nothing in common"));
         }
         match self.required & (PARTS | PREDICTED_PARTS) {
             0 => self.validate_whole(),

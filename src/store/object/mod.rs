@@ -19,8 +19,10 @@ pub const VERSION: u8 = 1;
 pub const PARTS: u16 = 1;
 /// The feature bit of objects with [`PARTS`] whose shared section is for parts of chunks too.
 pub const PREDICTED_PARTS: u16 = 2;
+/// The feature bit of objects whose chunks have scales and tables in common, at the start of the shared section.
+pub const COMMON: u16 = 4;
 /// Feature bits that this build understands; an object that requires another one is refused.
-pub const KNOWN_FEATURES: u16 = PARTS | PREDICTED_PARTS;
+pub const KNOWN_FEATURES: u16 = PARTS | PREDICTED_PARTS | COMMON;
 /// The greatest depth that an object may have.
 pub const MAX_DEPTH: u8 = 4;
 /// The most bases that an object may name.

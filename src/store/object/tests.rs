@@ -127,6 +127,21 @@ fn predicted_parts_need_parts_and_factors() {
 }
 
 #[test]
+fn what_chunks_have_in_common_has_to_be_there() {
+    let (_, frame) = sample(&[1u8; 6], false);
+    let with = |shared_len| {
+        let head = Head {
+            required: COMMON,
+            shared_len,
+            ..frame.head.clone()
+        };
+        Head::parse(&head.to_bytes()).map(|_| ())
+    };
+    assert_eq!(with(4), Ok(()));
+    assert_eq!(with(0), Err(Corrupt("nothing in common")));
+}
+
+#[test]
 fn newer_objects_are_named_as_such() {
     let (_, frame) = sample(&[1u8; 6], false);
     let mut bytes = frame.head.to_bytes();
@@ -136,7 +151,7 @@ fn newer_objects_are_named_as_such() {
         Err(Newer("object format version 2".into()))
     );
     bytes[4] = 1;
-    bytes[10] = 4;
+    bytes[10] = 8;
     assert!(matches!(Head::parse(&bytes), Err(Newer(what)) if what.contains("features")));
 }
 

@@ -1,0 +1,227 @@
+//! Codes a chunk with what its object's chunks have in common.
+
+use super::super::bits::BitWriter;
+use super::super::choose;
+use super::super::contexts::Contexts;
+use super::super::encode::{Effort, Plan, cut_as, write_tables, write_words};
+use super::super::fit::{self, Scales};
+use super::super::kernel::Isa;
+use super::super::log2::xlog2;
+use super::super::model::BinMap;
+use super::super::token::{Format, TOKENS};
+use super::super::{Chunk, Grid, Scratch, flags, phased, side, table};
+use super::{Learnt, Shared};
+
+/// How well what is shared suits a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Fit {
+    /// Nothing was written: it is of other chunks.
+    None,
+    /// So badly that the chunk may be smaller on its own.
+    Poor,
+    /// Well.
+    Good,
+}
+
+/// Appends a payload that uses what is shared, if that is of chunks like this one, to `out`.
+#[allow(clippy::too_many_arguments)]
+pub(in super::super) fn encode(
+    isa: Isa,
+    effort: Effort,
+    format: Format,
+    chunk: &Chunk<'_>,
+    hints: Option<&[u8]>,
+    raw: &[u8],
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) -> Fit {
+    let elements = raw.len() / format.bytes();
+    let shared = chunk.shared.filter(|shared| {
+        shared.is_for(chunk)
+            && hints.is_some() == matches!(shared.contexts, Contexts::Cells(_))
+            && elements <= choose::MOST_ELEMENTS
+    });
+    let Some((shared, learnt)) = shared.and_then(|it| Some((it, it.learnt.as_ref()?))) else {
+        return Fit::None;
+    };
+    let coder = Common {
+        isa,
+        effort,
+        shared,
+        learnt,
+        grid: chunk.grid(elements),
+        hints,
+    };
+    coder.encode(format, chunk.base, raw, scratch, out)
+}
+
+/// A chunk being coded with what is shared.
+struct Common<'a> {
+    isa: Isa,
+    effort: Effort,
+    shared: &'a Shared,
+    learnt: &'a Learnt,
+    grid: Grid,
+    hints: Option<&'a [u8]>,
+}
+
+impl Common<'_> {
+    fn encode(
+        &self,
+        format: Format,
+        base: Option<&[u8]>,
+        raw: &[u8],
+        scratch: &mut Scratch,
+        out: &mut Vec<u8>,
+    ) -> Fit {
+        let plan = self.plan(format);
+        cut_as(self.isa, format, &plan, base, raw, scratch);
+        let scales = self.shared.scales.as_ref();
+        let scales = scales.map(|common| self.fit_rows(common, scratch));
+        self.put_contexts(scales.as_ref(), scratch);
+        let loss = self.loss(scratch);
+        let has_own_tables = loss.is_over_tables() && scales.is_some();
+        let kind = self.shared.kind | flags::SHARED;
+        out.push(
+            kind | if has_own_tables {
+                0
+            } else {
+                flags::SHARED_TABLES
+            },
+        );
+        if let Some(scales) = &scales {
+            side::write([&scales.rows, &[]], out);
+        }
+        match scales.filter(|_| has_own_tables) {
+            Some(scales) => {
+                self.write_tables(&plan, &scales, scratch, out);
+                write_words(self.isa, &plan, None, scratch, out);
+            }
+            None => write_words(self.isa, &plan, Some(&self.learnt.table), scratch, out),
+        }
+        if loss.is_great() || loss.is_over_tables() && !has_own_tables {
+            Fit::Poor
+        } else {
+            Fit::Good
+        }
+    }
+
+    fn plan(&self, format: Format) -> Plan {
+        let (window, kind) = (self.shared.window, self.shared.kind);
+        Plan {
+            map: self.learnt.map.clone(),
+            link: self.learnt.link.clone(),
+            planes: format.planes(),
+            flags: kind & flags::FINE,
+            window,
+            first: self.learnt.first,
+            classes: self.shared.is_delta,
+            table_bits: table::bits_of(kind),
+        }
+    }
+
+    fn fit_rows(&self, common: &Scales, scratch: &Scratch) -> Scales {
+        let mut scales = common.clone();
+        let sweeps = choose::sweeps(self.shared.is_delta);
+        let (parts, link) = (&scratch.parts, &self.learnt.link);
+        fit::fit_rows(self.isa, parts, self.grid, link, &mut scales, sweeps);
+        scales
+    }
+
+    /// Writes each element's context to `scratch.ctx`.
+    fn put_contexts(&self, scales: Option<&Scales>, scratch: &mut Scratch) {
+        let classes = &scratch.parts.classes;
+        let ctx = &mut scratch.ctx;
+        ctx.resize(classes.len(), 0);
+        let cells = phased::scale_cells();
+        match (&self.shared.contexts, scales) {
+            (Contexts::Bins(map), Some(scales)) => {
+                choose::contexts(self.isa, self.grid, scales, classes, &BinMap(*map), ctx);
+            }
+            (Contexts::Cells(_), Some(scales)) => {
+                choose::contexts(self.isa, self.grid, scales, classes, &cells, ctx);
+            }
+            (contexts, _) => {
+                ctx.copy_from_slice(classes);
+                let map = match contexts {
+                    Contexts::Classes(map) => *map,
+                    _ => phased::class_cells(),
+                };
+                self.isa.plain_contexts(&map, ctx);
+            }
+        }
+        if let (Contexts::Cells(map), Some(hints)) = (&self.shared.contexts, self.hints) {
+            self.isa.phase_contexts(map, hints, ctx);
+        }
+    }
+
+    /// Makes contexts and tables for this chunk alone, and writes them.
+    fn write_tables(&self, plan: &Plan, scales: &Scales, scratch: &mut Scratch, out: &mut Vec<u8>) {
+        let (isa, effort, grid) = (self.isa, self.effort, self.grid);
+        let (contexts, counts) = match self.hints {
+            Some(hints) => phased::merge_scaled(isa, effort, grid, scales, hints, scratch),
+            None => choose::merge_scaled(isa, effort, grid, scales, scratch),
+        };
+        let mut writer = BitWriter::new(out);
+        contexts.write(plan.classes, &mut writer);
+        write_tables(plan, counts, writer, &mut scratch.table);
+    }
+
+    /// Estimates from a sample what the tables in common cost over the chunk's own ones.
+    fn loss(&self, scratch: &mut Scratch) -> Loss {
+        let parts = &mut scratch.parts;
+        let elements = parts.tokens.len();
+        let seen = choose::count_sample(&scratch.ctx, parts);
+        let (mut bits, mut own, mut used) = (0u64, 0u64, 0u64);
+        let (costs, _) = self.learnt.costs.as_chunks::<TOKENS>();
+        for (counts, costs) in parts.counts.iter().zip(costs) {
+            let mut total = 0;
+            let mut apart = 0;
+            for (&count, &cost) in counts.iter().zip(costs).filter(|(count, _)| **count > 0) {
+                bits += u64::from(count) * u64::from(cost);
+                apart += xlog2(count);
+                total += count;
+                used += 1;
+            }
+            own += xlog2(total).saturating_sub(apart) + u64::from(total) * SLOT_BITS;
+        }
+        let is_sample = seen < elements;
+        let whole = |of_sample: u64| of_sample / seen.max(1) as u64 * elements as u64;
+        // A table made from a sample suits the sample better than it would the whole: by half a nat a slot, and as much
+        // again for the tokens that the sample lacks. Those take slots too.
+        own += if is_sample { used * A_NAT } else { 0 };
+        Loss {
+            bits: whole(bits),
+            excess: whole(bits.saturating_sub(own)),
+            tables: used * TABLE_ENTRY * if is_sample { 2 } else { 1 },
+        }
+    }
+}
+
+/// In units of 2^-16 bits.
+const A_NAT: u64 = 94_548;
+/// What a slot costs in a written table, in units of 2^-16 bits.
+const TABLE_ENTRY: u64 = 7 << 16;
+/// What even the likeliest token costs where another has one of 2^11 slots, in units of 2^-16 bits.
+const SLOT_BITS: u64 = 46;
+
+/// What a chunk would pay for tables in common, in units of 2^-16 bits.
+struct Loss {
+    /// All tokens.
+    bits: u64,
+    /// Of these, what tables of its own would save.
+    excess: u64,
+    /// What those would cost.
+    tables: u64,
+}
+
+impl Loss {
+    fn is_over_tables(&self) -> bool {
+        self.excess > self.tables + self.bits / 1024
+    }
+
+    /// Tells whether the scales are to be doubted too.
+    fn is_great(&self) -> bool {
+        self.excess > self.tables + self.bits / 32
+    }
+}
