@@ -21,13 +21,17 @@ use std::path::{Path, PathBuf};
 use random::Random;
 use zipllm::dtype::DType;
 use zipllm::hash::Hash;
-use zipllm::rans::{Chunk, Effort, Isa, Scratch, decode, encode};
+use zipllm::rans::{Chunk, Effort, Isa, Learner, Sample, Scratch, Shared, decode, encode};
 
 const EQUAL: u8 = 0;
 const STORED: u8 = 16;
 const SCALED: u8 = 2;
 const FINE: u8 = 4;
 const FINE_TABLE: u8 = 8;
+const SHARED: u8 = 64;
+const SHARED_TABLES: u8 = 128;
+/// The bits of a kind that say what is shared.
+const ALL: u8 = SHARED | SHARED_TABLES;
 
 /// The flat position of every chunk's first element.
 const FIRST: u64 = 7;
@@ -78,6 +82,21 @@ fn cases() -> Vec<Case> {
         cases.extend([(dtype, EQUAL, 4, true), (dtype, STORED, 4, true)]);
         cases.push((dtype, STORED, 4, false));
     }
+    for (dtype, kind, lanes, delta) in [
+        (DType::Bf16, 1 | ALL, 64, true),
+        (DType::Bf16, 3 | ALL, 4, true),
+        (DType::Bf16, 3 | ALL, 64, true),
+        (DType::Bf16, 3 | SHARED, 64, true),
+        (DType::Bf16, 7 | ALL, 64, true),
+        (DType::Bf16, 11 | ALL, 64, true),
+        (DType::Bf16, 3 | ALL, 64, false),
+        (DType::F16, 3 | ALL, 64, true),
+        (DType::F32, 3 | ALL, 64, true),
+        (DType::F32, 3 | ALL, 64, false),
+        (DType::F64, 3 | ALL, 64, true),
+    ] {
+        cases.push((dtype, kind, lanes, delta));
+    }
     let case = |(dtype, kind, lanes, delta)| Case {
         dtype,
         kind,
@@ -108,11 +127,52 @@ impl Case {
     }
 
     fn row_len(&self) -> u64 {
-        if self.kind & SCALED == 0 {
+        if self.kind & (SCALED | SHARED) == 0 {
             0
         } else {
             ROW as u64
         }
+    }
+
+    /// The file of what the object's chunks have in common, if anything.
+    fn shared_name(&self) -> Option<String> {
+        (self.kind & SHARED != 0).then(|| format!("{}-shared", self.name()))
+    }
+
+    fn read_shared(&self) -> Option<Shared> {
+        let bytes = fs::read(directory().join("v1").join(self.shared_name()?)).unwrap();
+        Some(Shared::parse(self.dtype, self.row_len(), &bytes).unwrap())
+    }
+
+    /// Learns from the rows of a chunk of this kind, of which there are very many.
+    fn learn(&self) -> Option<Shared> {
+        self.shared_name()?;
+        let (raw, base) = self.content();
+        let size = self.dtype.size();
+        // The first rows that are whole.
+        let rows = (ROW - 7) * size..(ROW - 7 + 140 * ROW) * size;
+        let sample = Sample {
+            dtype: self.dtype,
+            row_len: ROW as u64,
+            raw: &raw[rows.clone()],
+            base: self.delta.then_some(&base[rows]),
+            hints: None,
+        };
+        let learner = Learner::new(Isa::Scalar, self.effort());
+        learner.finish(&sample, 1 << 30, &mut Scratch::default())
+    }
+
+    /// The chunk and its base; where tables are not shared, of rows that change by four times as much.
+    fn content_of_chunk(&self) -> (Vec<u8>, Vec<u8>) {
+        let (mut raw, base) = self.content();
+        if self.kind & ALL == SHARED {
+            for (raw, base) in raw.chunks_mut(2).zip(base.chunks(2)) {
+                let [new, old] = [&*raw, base].map(|word| u16::from_le_bytes([word[0], word[1]]));
+                let larger = old.wrapping_add(new.wrapping_sub(old).wrapping_mul(4));
+                raw.copy_from_slice(&larger.to_le_bytes());
+            }
+        }
+        (raw, base)
     }
 
     fn effort(&self) -> Effort {
@@ -126,7 +186,8 @@ impl Case {
     /// The chunk and its base: few elements differ, so that payloads are short; of rows and columns only some do, where
     /// there are scales, and by much, where tokens are fine.
     fn content(&self) -> (Vec<u8>, Vec<u8>) {
-        let mut random = Random::new(u64::from(self.kind) * 64 + u64::from(self.dtype.code()));
+        let kind = self.kind & !ALL;
+        let mut random = Random::new(u64::from(kind) * 64 + u64::from(self.dtype.code()));
         let bits = 8 * u32::try_from(self.dtype.size()).unwrap();
         let (mut raw, mut base) = (Vec::new(), Vec::new());
         for element in 0..self.elements() {
@@ -140,23 +201,25 @@ impl Case {
                         | random.next() & ((1 << (bits - 8)) - 1)
                 }
             };
-            let there = match (self.kind & SCALED == 0, self.kind & FINE == 0) {
+            let there = match (kind & SCALED == 0, kind & FINE == 0) {
+                (false, true) if self.kind & SHARED != 0 => random.below(3 + column % 7 * 4) == 0,
+                (false, false) if self.kind & SHARED != 0 => random.below(2 + column % 4 * 4) != 0,
                 (true, true) => random.below(12) == 0,
                 (false, true) => column % 8 == 0 && row % 3 != 0,
                 (true, false) => random.below(20) != 0,
                 (false, false) => column % 3 != 0,
             };
             let change = match random.below(6) as u64 {
-                _ if self.kind & FINE != 0 => 16,
+                _ if kind & FINE != 0 => 16,
                 small => small.wrapping_sub(3),
             };
             // Words alone have long tails.
-            let dense = match (self.kind & SCALED == 0, bits) {
+            let dense = match (kind & SCALED == 0, bits) {
                 (true, _) => random.below(bits as usize) < 8,
                 (false, 8 | 16) => random.below(2) == 0,
                 (false, _) => random.below(3) == 0,
             };
-            let (word, other) = match (self.delta, self.kind) {
+            let (word, other) = match (self.delta, kind) {
                 (_, STORED) => (random.next(), random.next()),
                 (_, EQUAL) => (weight, weight),
                 (true, _) if there => (weight.wrapping_add(change), weight),
@@ -170,13 +233,13 @@ impl Case {
         (raw, base)
     }
 
-    fn chunk<'a>(&self, base: &'a [u8]) -> Chunk<'a> {
+    fn chunk<'a>(&self, base: &'a [u8], shared: Option<&'a Shared>) -> Chunk<'a> {
         Chunk {
             dtype: self.dtype,
             row_len: self.row_len(),
             first_element: FIRST,
             base: self.delta.then_some(base),
-            shared: None,
+            shared,
         }
     }
 
@@ -191,14 +254,16 @@ impl Case {
 fn every_golden_payload_decodes_to_the_pinned_bytes() {
     let mut lines = String::new();
     for case in cases() {
-        let (raw, base) = case.content();
+        let (raw, base) = case.content_of_chunk();
+        let shared = case.read_shared();
         let name = case.name();
         let payload = fs::read(directory().join("v1").join(&name)).unwrap();
         assert_eq!(payload[0], case.kind, "{name}");
         for isa in Isa::all() {
             let mut out = vec![0xAA; raw.len()];
             let scratch = &mut Scratch::default();
-            let done = decode(isa, &case.chunk(&base), &payload, &mut out, scratch);
+            let chunk = case.chunk(&base, shared.as_ref());
+            let done = decode(isa, &chunk, &payload, &mut out, scratch);
             assert_eq!(done, Ok(()), "{name} {isa:?}");
             assert!(out == raw, "{name}: {isa:?} decodes otherwise");
         }
@@ -213,12 +278,15 @@ fn every_golden_payload_decodes_to_the_pinned_bytes() {
 
 #[test]
 fn the_list_of_golden_payloads_is_complete() {
-    let wanted: BTreeSet<String> = cases().iter().map(Case::name).collect();
+    let names = |case: &Case| std::iter::once(case.name()).chain(case.shared_name());
+    let wanted: BTreeSet<String> = cases().iter().flat_map(names).collect();
     let entries = fs::read_dir(directory().join("v1")).unwrap();
     let there = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(there.collect::<BTreeSet<_>>(), wanted);
     let kinds: BTreeSet<u8> = cases().iter().map(|case| case.kind).collect();
-    assert_eq!(kinds, BTreeSet::from([0, 1, 3, 5, 7, 9, 11, 13, 15, 16]));
+    let alone = [0, 1, 3, 5, 7, 9, 11, 13, 15, 16];
+    let shared = [3 | SHARED, 1 | ALL, 3 | ALL, 7 | ALL, 11 | ALL];
+    assert_eq!(kinds, alone.into_iter().chain(shared).collect());
 }
 
 /// Writes the payloads of this version anew, and pins their chunks.
@@ -230,19 +298,23 @@ fn write_the_golden_payloads() {
     fs::create_dir_all(&target).unwrap();
     let mut lines = String::new();
     for case in cases() {
-        let (raw, base) = case.content();
+        let (raw, base) = case.content_of_chunk();
+        let shared = case.learn();
         let mut payload = Vec::new();
         let scratch = &mut Scratch::default();
         encode(
             Isa::Scalar,
             case.effort(),
-            &case.chunk(&base),
+            &case.chunk(&base, shared.as_ref()),
             &raw,
             scratch,
             &mut payload,
         );
         assert_eq!(payload[0], case.kind, "{} has another kind", case.name());
         fs::write(target.join(case.name()), &payload).unwrap();
+        if let (Some(name), Some(shared)) = (case.shared_name(), shared) {
+            fs::write(target.join(name), shared.to_bytes()).unwrap();
+        }
         lines += &case.line(&raw, &base, &payload);
     }
     fs::write(directory().join("v1.txt"), lines).unwrap();

@@ -1,6 +1,6 @@
 //! Any payload of any codec is decoded to exactly the chunk's length or refused.
 //!
-//! The input: codec, dtype, log2 of the length, base; then the payload, as it is, or XORed over that of a real chunk, or
+//! The input: codec, dtype, log2 of the length, base, perhaps a shared section; then the payload, as it is, or XORed over that of a real chunk, or
 //! put behind the lengths and modes of byte planes.
 #![no_main]
 
@@ -26,6 +26,14 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         first_element: 0,
         base: with_base.then_some(&base[..]),
     };
+    let prepared = match origin & 24 {
+        0 => {
+            let length = usize::from(input.byte());
+            let section = input.bytes(length);
+            Prepared::parse(section, origin & 32 == 0, dtype, 20).unwrap_or_default()
+        }
+        _ => Prepared::default(),
+    };
     WORKSPACE.with_borrow_mut(|ws| {
         let whole = length.is_multiple_of(dtype.size());
         let payload = match origin & 3 {
@@ -41,7 +49,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
             _ => input.0.to_vec(),
         };
         let mut out = vec![0; length];
-        let _ = codec.decode(&Prepared::default(), &view, &payload, &mut out, ws);
+        let _ = codec.decode(&prepared, &view, &payload, &mut out, ws);
     });
 });
 

@@ -7,6 +7,8 @@ mod common;
 mod decode;
 #[path = "common/forge.rs"]
 mod forge;
+#[path = "common/shared.rs"]
+mod shared;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     decode::run(input, |byte| 32_768 + usize::from(byte));

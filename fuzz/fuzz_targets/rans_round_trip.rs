@@ -5,5 +5,7 @@
 mod common;
 #[path = "common/round_trip.rs"]
 mod round_trip;
+#[path = "common/shared.rs"]
+mod shared;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| round_trip::run(input, 0));

@@ -5,6 +5,8 @@
 mod common;
 #[path = "common/round_trip.rs"]
 mod round_trip;
+#[path = "common/shared.rs"]
+mod shared;
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let few = input.first().is_some_and(|byte| byte & 16 == 0);

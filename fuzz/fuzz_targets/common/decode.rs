@@ -4,6 +4,7 @@ use zipllm::rans::{Chunk, Effort, Isa, Scratch, decode, encode};
 
 use super::common::{FLOATS, Input, base};
 use super::forge::{Shape, payload};
+use super::shared::{self, with_learnt};
 
 thread_local! {
     static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
@@ -24,23 +25,57 @@ pub fn run(input: &[u8], elements: impl Fn(u8) -> usize) {
         row_len: row_len as u64,
         first_element: 5,
         base: with_base.then_some(&base[..]),
+        shared: None,
     };
-    SCRATCH.with_borrow_mut(|scratch| {
-        let payload = match origin & 3 {
-            0 => input.0.to_vec(),
-            1 => changed(&chunk, &base, origin, &mut input, scratch),
-            _ => payload(&shape(&chunk, elements), &mut input),
-        };
+    if origin & 64 == 0 {
+        return SCRATCH.with_borrow_mut(|scratch| {
+            let payload = any_payload(&chunk, &base, origin, elements, &mut input, scratch);
+            decode_everywhere(&chunk, &payload, bytes, scratch);
+        });
+    }
+    let effort = if origin & 32 == 0 { Effort::Default } else { Effort::Max };
+    with_learnt(dtype, row_len as u64, with_base, effort, |learnt| {
+        let decoder = learnt.and_then(|it| shared::changed(it, dtype, row_len as u64, &mut input));
+        SCRATCH.with_borrow_mut(|scratch| {
+            let chunk = Chunk {
+                shared: learnt,
+                ..chunk
+            };
+            let payload = any_payload(&chunk, &base, origin, elements, &mut input, scratch);
+            let chunk = Chunk {
+                shared: decoder.as_ref(),
+                ..chunk
+            };
+            decode_everywhere(&chunk, &payload, bytes, scratch);
+        });
+    });
+}
+
+fn any_payload(
+    chunk: &Chunk<'_>,
+    base: &[u8],
+    origin: u8,
+    elements: usize,
+    input: &mut Input<'_>,
+    scratch: &mut Scratch,
+) -> Vec<u8> {
+    match origin & 3 {
+        0 => input.0.to_vec(),
+        1 => changed(chunk, base, origin, input, scratch),
+        _ => payload(&shape(chunk, elements), input),
+    }
+}
+
+fn decode_everywhere(chunk: &Chunk<'_>, payload: &[u8], bytes: usize, scratch: &mut Scratch) {
         let results: Vec<_> = Isa::all()
             .into_iter()
             .map(|isa| {
                 let mut out = vec![0; bytes];
-                let result = decode(isa, &chunk, &payload, &mut out, scratch);
+                let result = decode(isa, chunk, payload, &mut out, scratch);
                 result.ok().map(|()| out)
             })
             .collect();
-        assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
-    });
+    assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
 fn shape(chunk: &Chunk<'_>, elements: usize) -> Shape {
@@ -53,6 +88,7 @@ fn shape(chunk: &Chunk<'_>, elements: usize) -> Shape {
         bits: 8 * chunk.dtype.size(),
         grid: [(5 % row_len + elements).div_ceil(row_len), row_len],
         lanes: if elements < 32_768 { 4 } else { 64 },
+        shared: chunk.shared.and_then(|shared| shared.to_bytes().get(1).copied()),
     }
 }
 

@@ -12,25 +12,46 @@ pub struct Shape {
     pub grid: [usize; 2],
     /// Lanes of the chunk.
     pub lanes: usize,
+    /// The kind of what its object's chunks have in common.
+    pub shared: Option<u8>,
 }
 
 const SCALED: u8 = 2;
 const FINE: u8 = 4;
 const FINE_TABLE: u8 = 8;
+const SHARED: u8 = 64;
+const SHARED_TABLES: u8 = 128;
 
 /// A payload whose tables, scales and states are well-formed; its words are the input's.
 pub fn payload(shape: &Shape, input: &mut Input<'_>) -> Vec<u8> {
-    let mut kind = 1 | (input.byte() & (SCALED | FINE | FINE_TABLE));
-    if !shape.delta {
-        kind &= !FINE;
+    let given = input.byte();
+    let kind = match shape.shared {
+        Some(kind) if given & SHARED != 0 => kind | given & (SHARED | SHARED_TABLES),
+        _ => 1 | given & (SCALED | if shape.delta { FINE } else { 0 } | FINE_TABLE),
+    };
+    let mut out = vec![kind];
+    if kind & SHARED == 0 {
+        out.extend([input.byte(), 0]);
     }
-    let mut out = vec![kind, input.byte(), 0];
     if kind & SCALED != 0 {
-        if shape.delta {
+        if shape.delta && kind & SHARED == 0 {
             out.extend((0..32).map(|_| input.byte()));
         }
-        scales(shape, input, &mut out);
+        let columns = if kind & SHARED == 0 { shape.grid[1] } else { 0 };
+        scales(shape.grid[0] + columns, input, &mut out);
     }
+    if kind & SHARED_TABLES == 0 {
+        tables(shape, kind, input, &mut out);
+    }
+    for _ in 0..shape.lanes {
+        out.extend([input.byte(), input.byte(), input.byte() | 1, input.byte()]);
+    }
+    out.extend_from_slice(input.0);
+    out
+}
+
+/// Contexts and their tables.
+fn tables(shape: &Shape, kind: u8, input: &mut Input<'_>, out: &mut Vec<u8>) {
     let mut bits = Bits(Vec::new());
     let bins = match (kind & SCALED != 0, shape.delta) {
         (true, _) => 64,
@@ -43,11 +64,6 @@ pub fn payload(shape: &Shape, input: &mut Input<'_>) -> Vec<u8> {
         table(alphabet(shape, kind), table_bits, input, &mut bits);
     }
     out.extend(bits.bytes());
-    for _ in 0..shape.lanes {
-        out.extend([input.byte(), input.byte(), input.byte() | 1, input.byte()]);
-    }
-    out.extend_from_slice(input.0);
-    out
 }
 
 fn alphabet(shape: &Shape, kind: u8) -> usize {
@@ -103,9 +119,8 @@ fn write_table(slots: &[usize], bits: &mut Bits) {
     }
 }
 
-/// Row and column scales of the input, each token with 8 of 2048 slots; now and then with a wrong byte.
-fn scales(shape: &Shape, input: &mut Input<'_>, out: &mut Vec<u8>) {
-    let count = shape.grid[0] + shape.grid[1];
+/// So many row and column scales of the input, each token with 8 of 2048 slots; now and then with a wrong byte.
+fn scales(count: usize, input: &mut Input<'_>, out: &mut Vec<u8>) {
     let given = input.bytes(count.min(64));
     let tokens: Vec<u32> = (0..count)
         .map(|i| given.get(i % 64).map_or(0, |&token| u32::from(token)))

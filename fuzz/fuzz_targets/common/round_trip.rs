@@ -1,8 +1,9 @@
 //! Encodes and decodes on every instruction set.
 
-use zipllm::rans::{Chunk, Effort, Isa, Scratch, decode, encode};
+use zipllm::rans::{Chunk, Effort, Isa, Scratch, Shared, decode, encode};
 
 use super::common::{Input, any_dtype};
+use super::shared::with_learnt;
 
 thread_local! {
     static SCRATCH: std::cell::RefCell<Scratch> = std::cell::RefCell::default();
@@ -31,18 +32,32 @@ pub fn run(input: &[u8], most: usize) {
         row_len: row_len as u64,
         first_element: 3,
         base: (mode & 3 != 3).then_some(&base[..]),
+        shared: None,
     };
-    SCRATCH.with_borrow_mut(|scratch| round_trip(&chunk, effort, raw, scratch));
+    let has_base = chunk.base.is_some();
+    with_learnt(dtype, row_len as u64, has_base, effort, |learnt| {
+        let chunk = Chunk {
+            shared: learnt.filter(|_| mode & 8 != 0),
+            ..chunk
+        };
+        SCRATCH.with_borrow_mut(|scratch| round_trip(&chunk, effort, raw, scratch));
+    });
 }
 
 fn round_trip(chunk: &Chunk<'_>, effort: Effort, raw: &[u8], scratch: &mut Scratch) {
     let mut first: Option<Vec<u8>> = None;
+    let parse = |it: &Shared| Shared::parse(chunk.dtype, chunk.row_len, &it.to_bytes()).unwrap();
+    let parsed = chunk.shared.map(parse);
+    let decoder = Chunk {
+        shared: parsed.as_ref(),
+        ..*chunk
+    };
     for isa in Isa::all() {
         let mut payload = Vec::new();
         encode(isa, effort, chunk, raw, scratch, &mut payload);
         assert!(payload.len() <= raw.len() + 1);
         let mut out = vec![0; raw.len()];
-        assert_eq!(decode(isa, chunk, &payload, &mut out, scratch), Ok(()));
+        assert_eq!(decode(isa, &decoder, &payload, &mut out, scratch), Ok(()));
         assert!(out == raw);
         assert!(first.get_or_insert_with(|| payload.clone()) == &payload);
     }
