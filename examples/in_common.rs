@@ -16,6 +16,7 @@ mod support;
 use clap::Parser;
 
 use support::weights::{Size, Tensor, Tuning, base, fine_tune};
+use zipllm::buffers::BufferPool;
 use zipllm::codec::WorkspacePool;
 use zipllm::dtype::{CHUNK_ELEMENTS, DType};
 use zipllm::object_common::{Grid, Pair};
@@ -47,6 +48,10 @@ impl Pair for Bytes {
 
     fn chunks(&self) -> Option<Vec<u64>> {
         None
+    }
+
+    fn is_slow(&self) -> bool {
+        false
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> zipllm::error::Result<()> {
@@ -83,13 +88,15 @@ struct Job<'a> {
     effort: Effort,
     grid: Grid,
     pair: &'a Bytes,
-    pool: WorkspacePool,
+    workspaces: WorkspacePool,
+    buffers: BufferPool,
 }
 
 impl Job<'_> {
     fn round(&self, is_common: bool, scratch: &mut Scratch) -> Round {
         let start = seconds();
-        let learn = || self.grid.learn(self.effort, self.pair, None, &self.pool);
+        let pools = (&self.workspaces, &self.buffers);
+        let learn = || self.grid.learn(self.effort, self.pair, None, pools);
         let common = is_common.then(learn).and_then(|learnt| learnt.unwrap());
         let size = usize::try_from(CHUNK_ELEMENTS).unwrap() * 2;
         let chunk = |number: usize, raw: &[u8], shared| {
@@ -164,7 +171,8 @@ fn measure(name: &str, effort: Effort, tensor: &Tensor, based: Option<&Tensor>) 
         effort,
         grid,
         pair: &pair,
-        pool: WorkspacePool::default(),
+        workspaces: WorkspacePool::default(),
+        buffers: BufferPool::default(),
     };
     let mut scratch = Scratch::default();
     let rounds: Vec<[Round; 2]> = (0..ROUNDS)

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::buffers::BufferPool;
 use crate::codec::WorkspacePool;
 use crate::codec::select::Effort;
 use crate::dtype::{CHUNK_ELEMENTS, DType};
@@ -20,9 +21,10 @@ pub struct Common {
     pub bytes: Vec<u8>,
 }
 
-/// Most chunks from which rows are taken: what has to be decoded of a base.
+/// Most chunks from which rows are taken, unless others are had already.
 const MOST_CHUNKS: u64 = 4;
-/// One in so many elements of a long object is looked at, up to [`MOST`] of them.
+/// One in so many elements of a long object is looked at, up to [`MOST`] of them; where every look decodes a chunk, up to a
+/// chunk of them, for which each is decoded once.
 const PART: u64 = 8;
 const MOST: u64 = 4 * CHUNK_ELEMENTS;
 /// Of a short one it is one in so many, up to a chunk.
@@ -45,6 +47,8 @@ pub trait Pair {
     fn has_base(&self) -> bool;
     /// The chunks of which rows are had without decoding them once more, if they are not all the same.
     fn chunks(&self) -> Option<Vec<u64>>;
+    /// Tells whether reading means decoding.
+    fn is_slow(&self) -> bool;
     /// Reads the object.
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<()>;
     /// Reads its base.
@@ -53,14 +57,14 @@ pub trait Pair {
 
 impl Grid {
     /// Samples of rows to learn from: each has some of the middle of the chunks given, or of a few spread over the object.
-    fn samples(&self, chunks: Option<Vec<u64>>) -> Vec<Vec<Range<u64>>> {
+    fn samples(&self, chunks: Option<Vec<u64>>, most: u64) -> Vec<Vec<Range<u64>>> {
         let count = self.elements.div_ceil(CHUNK_ELEMENTS);
         let taken = count.min(MOST_CHUNKS);
         let spread = || (0..taken).map(|i| i * (count - 1) / (taken - 1).max(1));
         let chunks = chunks.filter(|chunks| !chunks.is_empty());
         let chunks = chunks.unwrap_or_else(|| spread().collect());
         let least = (self.elements / SHORT_PART).min(CHUNK_ELEMENTS);
-        let wanted = (self.elements / PART).clamp(least, MOST);
+        let wanted = (self.elements / PART).clamp(least, most);
         let samples = wanted.div_ceil(CHUNK_ELEMENTS);
         let each = wanted / samples / chunks.len() as u64 / self.row_len;
         let rows = |number: u64, chunk: u64| {
@@ -82,14 +86,23 @@ impl Grid {
         effort: Effort,
         pair: &impl Pair,
         factors: Option<&Fitted>,
-        workspaces: &WorkspacePool,
+        pools: (&WorkspacePool, &BufferPool),
     ) -> Result<Option<Common>> {
+        if self.elements == 0 || !Shared::may_learn(effort, self.dtype, self.row_len) {
+            return Ok(None);
+        }
         let mut learner = Learner::new(Isa::detect(), effort);
-        let mut samples = self.samples(pair.chunks());
+        let most = if pair.is_slow() { CHUNK_ELEMENTS } else { MOST };
+        let mut samples = self.samples(pair.chunks(), most);
         let Some(last) = samples.pop() else {
             return Ok(None);
         };
-        let mut rows = Rows::default();
+        let (workspaces, buffers) = pools;
+        let mut rows = Rows {
+            raw: buffers.take(),
+            base: buffers.take(),
+            hints: buffers.take(),
+        };
         for ranges in samples {
             rows.read(self, &ranges, pair, factors)?;
             workspaces.with(|ws| learner.add(&rows.sample(self), ws.rans()));
@@ -97,6 +110,10 @@ impl Grid {
         rows.read(self, &last, pair, factors)?;
         let (sample, elements) = (rows.sample(self), self.elements);
         let shared = workspaces.with(|ws| learner.finish(&sample, elements, ws.rans()));
+        let Rows { raw, base, hints } = rows;
+        let used = [raw, base, hints];
+        used.into_iter()
+            .for_each(|buffer| buffers.give_back(buffer));
         Ok(shared.and_then(|shared| self.checked(shared)))
     }
 
@@ -105,7 +122,7 @@ impl Grid {
         let bytes = shared.to_bytes();
         let parsed = Shared::parse(self.dtype, self.row_len, &bytes).ok()?;
         parsed.decodes_as(&shared).then(|| Common {
-            shared,
+            shared: shared.for_encoders(),
             parsed: Arc::new(parsed),
             bytes,
         })
@@ -113,7 +130,6 @@ impl Grid {
 }
 
 /// Rows of a sample, one after the other.
-#[derive(Default)]
 struct Rows {
     raw: Vec<u8>,
     base: Vec<u8>,
@@ -192,7 +208,7 @@ mod tests {
                 row_len,
                 elements,
             };
-            let samples = grid.samples(chunks.clone());
+            let samples = grid.samples(chunks.clone(), MOST);
             let mut rows: Vec<_> = samples.iter().flatten().cloned().collect();
             rows.retain(|rows| !rows.is_empty());
             rows.sort_by_key(|rows| rows.start);

@@ -225,6 +225,11 @@ impl Preparation {
         }
     }
 
+    /// Tells whether there is a copy of the base, or of some of it.
+    pub fn has_copy(&self) -> bool {
+        self.copy().is_some()
+    }
+
     /// The chunks of the base that are kept; `None` if it is all or nothing.
     pub fn kept_chunks(&self) -> Option<Vec<u64>> {
         let copy = self.copy().clone()?;

@@ -1,6 +1,7 @@
 //! Finds out about an object what its chunks are encoded with: factors, and what they have in common.
 
 use crate::codec::{EncodeOptions, may_learn};
+use crate::dtype::CHUNK_ELEMENTS;
 use crate::error::{ErrorKind, Result};
 use crate::object_common::{Grid, Pair};
 use crate::object_factors::{Reading, Subject};
@@ -22,7 +23,7 @@ impl NewObject {
         if let Some(base) = &self.base {
             self.find_factors(base, reader, options, read, is_slow)?;
         }
-        self.learn_common(reader, options, read)
+        self.learn_common(reader, options, read, is_slow)
     }
 
     fn find_factors(
@@ -57,30 +58,40 @@ impl NewObject {
             .run(subject, reader, options, read, &read_base, is_slow)
     }
 
-    /// Of an object that its base covers in part chunks have little in common, and of one chunk nothing.
+    /// Of an object that its base covers in part, or of a stack of matrices, chunks have little in common, and less than two
+    /// whole ones too little.
     fn learn_common(
         &self,
         reader: &ObjectReader,
         options: &EncodeOptions,
         read: &Reading<'_>,
+        is_slow: bool,
     ) -> Result<()> {
         let base = self.base.as_ref();
         let is_partial = base.is_some_and(|base| base.required(self.dtype, self.raw_len) != 0);
-        if is_partial || self.chunk_count() < 2 || !may_learn(options, self.dtype, self.row_len) {
-            return Ok(());
-        }
         let grid = Grid {
             dtype: self.dtype,
             row_len: self.row_len,
             elements: self.raw_len / self.dtype.size() as u64,
         };
+        let rows = grid.elements.checked_div(self.row_len).unwrap_or(0);
+        let is_stack = (1..rows).contains(&self.set_rows);
+        if is_partial
+            || is_stack
+            || grid.elements < 2 * CHUNK_ELEMENTS
+            || !may_learn(options, self.dtype, self.row_len)
+        {
+            return Ok(());
+        }
         let source = Source {
             object: self,
             reader,
             read,
+            is_slow,
         };
         let factors = self.preparation.known().factors;
-        let learnt = match grid.learn(options.effort, &source, factors, reader.workspaces()) {
+        let pools = (reader.workspaces(), reader.payloads());
+        let learnt = match grid.learn(options.effort, &source, factors, pools) {
             // Encoding will find the same, and do without the base.
             Err(error) if error.kind() == ErrorKind::Corrupt => None,
             learnt => learnt?,
@@ -97,6 +108,7 @@ struct Source<'a> {
     object: &'a NewObject,
     reader: &'a ObjectReader,
     read: &'a Reading<'a>,
+    is_slow: bool,
 }
 
 impl Pair for Source<'_> {
@@ -108,6 +120,10 @@ impl Pair for Source<'_> {
         let size = self.object.dtype.chunk_bytes() as u64;
         let kept = self.object.preparation.kept_chunks();
         kept.map(|offsets| offsets.iter().map(|offset| offset / size).collect())
+    }
+
+    fn is_slow(&self) -> bool {
+        self.is_slow || self.has_base() && !self.object.preparation.has_copy()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {

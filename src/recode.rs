@@ -95,9 +95,7 @@ pub fn run(
         options,
     };
     let wanted = |record: &&Record| {
-        options.all
-            || is_older(record, &options.encode)
-            || may_have_factors(record, &options.encode)
+        options.all || is_older(record, &options.encode) || may_gain(record, &options.encode)
     };
     let bytes = index.values().filter(wanted).map(|record| record.raw_len);
     monitor.begin("recode", bytes.fold(0, u64::saturating_add));
@@ -143,8 +141,9 @@ fn is_older(record: &Record, encode: &EncodeOptions) -> bool {
     }
 }
 
-/// Tells whether an object is a difference for which no factors were looked for, or none were found.
-fn may_have_factors(record: &Record, encode: &EncodeOptions) -> bool {
+/// Tells whether an object is a difference without factors, for which there may be some now, or something that its chunks
+/// have in common.
+fn may_gain(record: &Record, encode: &EncodeOptions) -> bool {
     let is_tried = encode.family == Family::Auto && encode.effort != Effort::Fast;
     let codecs = [DELTA.id(), Parts.id()];
     is_tried && codecs.contains(&CodecId(record.codec)) && crate::lowrank::takes(record.dtype)

@@ -53,8 +53,8 @@ const VERSIONS: [&str; 10] = [
 ];
 /// Elements of two chunks.
 const LONG: usize = (1 << 20) + 77;
-/// Elements of two chunks in rows of a length.
-const TALL: usize = (1 << 20) + 16 * COLUMNS;
+/// Elements of three chunks in rows of a length.
+const TALL: usize = (2 << 20) + 16 * COLUMNS;
 /// The matrices of models with a merged adapter, and the rows that one of them has more.
 const ROWS: usize = 128;
 const COLUMNS: usize = 256;
@@ -90,7 +90,7 @@ fn write_models(batch: &Batch) {
     let more = |rows: &[u8]| [rows, &coarse(11)[..2 * MORE_ROWS * COLUMNS]].concat();
     write_matrices(batch, "merge", &merged(&matrix), &more(&embedding));
     write_matrices(batch, "resized", &matrix, &more(&merged(&embedding)));
-    let tall = &self::long(14).repeat(2)[..2 * TALL];
+    let tall = &self::long(14).repeat(3)[..2 * TALL];
     write_rows(batch, "rows", tall);
     write_rows(batch, "rows-tune", &flipped(tall, 1));
     batch.bases(&json!({

@@ -33,18 +33,41 @@ fn tuned(base: &[u8]) -> Vec<u8> {
     let change = noise(5, base.len() / 2);
     let elements = base.chunks_exact(2).zip(change).enumerate();
     let tune = |(at, (element, change)): (usize, (&[u8], u8))| {
-        let often = if at % COLUMNS % 7 == 0 { 128 } else { 4 };
+        let often = if (at % COLUMNS).is_multiple_of(7) {
+            128
+        } else {
+            4
+        };
         let low = element[0] ^ u8::from(change < often);
         [low, element[1]]
     };
     elements.flat_map(tune).collect()
 }
 
+/// A product of rank 1 added to the base, as by a merged adapter.
+fn merged(base: &[u8]) -> Vec<u8> {
+    let factors = noise(6, ROWS + COLUMNS);
+    let factor = |at: usize| f32::from(factors[at]) / 128.0 - 1.0;
+    let add = |(at, element): (usize, &[u8])| {
+        let old = f32::from_bits(u32::from(u16::from_le_bytes([element[0], element[1]])) << 16);
+        let new = old + factor(at / COLUMNS) * factor(ROWS + at % COLUMNS) * 5e-4;
+        let bits = new.to_bits();
+        let rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+        [rounded.to_le_bytes()[0], rounded.to_le_bytes()[1]]
+    };
+    base.chunks_exact(2).enumerate().flat_map(add).collect()
+}
+
 /// A base and a fine-tune of one matrix, stored with these settings.
 fn stored(settings: &Value) -> Batch {
+    stored_with(tuned, settings)
+}
+
+/// A base and what is made of its one matrix.
+fn stored_with(tune: fn(&[u8]) -> Vec<u8>, settings: &Value) -> Batch {
     let batch = Batch::new(&[BASE, TUNE]);
     let matrix = weights(3, ROWS * COLUMNS);
-    for (id, data) in [(BASE, &matrix), (TUNE, &tuned(&matrix))] {
+    for (id, data) in [(BASE, &matrix), (TUNE, &tune(&matrix))] {
         let shape = [ROWS as u64, COLUMNS as u64];
         let file = safetensors(&[("matrix", "BF16", &shape, data)]);
         batch.file(&format!("{id}/model.safetensors"), file);
@@ -102,6 +125,19 @@ fn chunks_of_a_difference_have_something_in_common() {
     for (_, _, frame) in long_objects(&bitx) {
         assert_eq!((frame.head.required, frame.head.shared_len), (0, 0));
     }
+}
+
+/// Factors lie behind what is in common.
+#[test]
+fn predicted_chunks_have_something_in_common_too() {
+    let batch = stored_with(merged, &json!({}));
+    let (_, _, tune) = long_objects(&batch).pop().unwrap();
+    let low_rank = 6;
+    assert_eq!((tune.head.codec, tune.head.required), (low_rank, COMMON));
+    assert!(tune.chunks.iter().all(|chunk| chunk.codec == low_rank));
+    assert_restores(&batch);
+    let again = batch.report("recode", &["--all"]);
+    assert_eq!(again["replaced"], 0, "{again:#}");
 }
 
 #[test]

@@ -42,7 +42,11 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
                 let mut payload = Vec::new();
                 codec.encode(&EncodeOptions::default(), &view, &raw, ws, &mut payload);
                 let at = input.number() % (payload.len() + 1);
-                payload.iter_mut().skip(at).zip(input.0).for_each(|(to, from)| *to ^= from);
+                payload
+                    .iter_mut()
+                    .skip(at)
+                    .zip(input.0)
+                    .for_each(|(to, from)| *to ^= from);
                 payload
             }
             1 => planes(length, dtype.size(), &mut input),

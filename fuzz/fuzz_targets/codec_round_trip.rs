@@ -24,10 +24,17 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         effort: [Effort::Fast, Effort::Default, Effort::Max][usize::from(choice >> 1) % 3],
         zstd_level: i32::from(level % 13) - 5,
     };
-    let raw = input.0.repeat(if mode & 4 == 0 { 1 } else { 1 + usize::from(mode >> 3) });
+    let raw = input.0.repeat(if mode & 4 == 0 {
+        1
+    } else {
+        1 + usize::from(mode >> 3)
+    });
     let mut base = raw.clone();
     match mode & 3 {
-        0 => base.iter_mut().step_by(5).for_each(|b| *b = b.wrapping_add(1)),
+        0 => base
+            .iter_mut()
+            .step_by(5)
+            .for_each(|b| *b = b.wrapping_add(1)),
         1 => base.reverse(),
         _ => {}
     }
@@ -43,7 +50,10 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
         assert!(payload.starts_with(b"kept") && payload.len() <= 4 + raw.len());
         let mut out = vec![0; raw.len()];
         let codec = find(id).expect("a codec of the registry");
-        assert_eq!(codec.decode(&Prepared::default(), &view, &payload[4..], &mut out, ws), Ok(()));
+        assert_eq!(
+            codec.decode(&Prepared::default(), &view, &payload[4..], &mut out, ws),
+            Ok(())
+        );
         assert!(out == raw);
     });
 });

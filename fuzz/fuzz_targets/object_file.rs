@@ -38,14 +38,20 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let based = REGISTRY[codec].uses_base();
     let files = Files::default();
     let root = Path::new("/store");
-    files.put(root.join("zipllm.json"), sealed::to_bytes(&Marker::new()).unwrap());
+    files.put(
+        root.join("zipllm.json"),
+        sealed::to_bytes(&Marker::new()).unwrap(),
+    );
     let Ok(store) = Store::open_on(Arc::new(files.clone()), root) else {
         panic!("the marker is refused");
     };
     let base = base(length);
     let base_name = Hash::of(&base);
     let (frame, payload) = object(dtype, 0, None, 0, base.clone(), &base);
-    files.put(store.layout().object(&base_name), file(&base_name, &frame, payload));
+    files.put(
+        store.layout().object(&base_name),
+        file(&base_name, &frame, payload),
+    );
 
     let raw: Vec<u8> = base.iter().map(|b| b ^ (b >> 5) ^ 1).collect();
     let reference = based.then_some(base_name);
@@ -60,9 +66,17 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     };
     let mut bytes = file(&name, &frame, payload);
     let at = input.number() % (bytes.len() + 1);
-    let end = if mode & 3 == 3 { bytes.len() } else { bytes.len() - 8 };
+    let end = if mode & 3 == 3 {
+        bytes.len()
+    } else {
+        bytes.len() - 8
+    };
     let changed = input.0.iter().any(|&byte| byte != 0);
-    bytes[..end].iter_mut().skip(at).zip(input.0).for_each(|(to, from)| *to ^= from);
+    bytes[..end]
+        .iter_mut()
+        .skip(at)
+        .zip(input.0)
+        .for_each(|(to, from)| *to ^= from);
     if mode & 3 < 2 {
         reseal(&name, &mut bytes);
     }
@@ -139,7 +153,11 @@ fn object(
         codec: codec as u8,
         encoded_len: payload.len() as u32,
         checksum: checksum(&payload),
-        chaining_value: if before == 0 { [0; 32] } else { chunk_chaining_value(offset, raw) },
+        chaining_value: if before == 0 {
+            [0; 32]
+        } else {
+            chunk_chaining_value(offset, raw)
+        },
     });
     (
         Frame {

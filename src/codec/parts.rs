@@ -97,6 +97,11 @@ pub fn encode(
     out: &mut Vec<u8>,
 ) {
     let runs = runs.get(..MAX_PARTS).unwrap_or(runs);
+    // Parts have nothing in common: what is learnt is of objects that their base covers whole.
+    let known = Known {
+        common: None,
+        ..known
+    };
     out.push(u8::try_from(runs.len()).unwrap_or(u8::MAX));
     let table = out.len();
     out.resize(table + runs.len() * ENTRY_LEN, 0);

@@ -154,7 +154,7 @@ impl Work {
 }
 
 impl Planned {
-    /// Looks for factors before the first chunk is encoded.
+    /// Finds out about the object what its chunks are encoded with.
     fn prepare(&self, arena: &[u8], reader: &ObjectReader, options: &EncodeOptions) -> Result<()> {
         let read = |offset: u64, out: &mut [u8]| match &self.source {
             Source::Arena(range) => {

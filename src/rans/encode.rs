@@ -12,7 +12,7 @@ use super::fit;
 use super::kernel::{Coder, Isa, Link, Relation};
 use super::parts::{self, cut};
 use super::phased::{self, Predict};
-use super::shared::{self, Fit, Shared};
+use super::shared::{self, Fit};
 use super::table::{self, Counts};
 use super::token::{Format, TokenMap};
 use super::{Chunk, LOW, Scratch, flags, lanes_of};
@@ -153,7 +153,8 @@ fn encode_elements(
     if fit == Fit::None {
         return;
     }
-    let share = chunk.shared.map_or(0, Shared::share);
+    let elements = raw.len() / format.bytes();
+    let share = chunk.shared.map_or(0, |shared| shared.share(elements));
     if out.len() - end < end - start + share {
         out.drain(start..end);
     } else {

@@ -33,7 +33,11 @@ pub fn run(input: &[u8], elements: impl Fn(u8) -> usize) {
             decode_everywhere(&chunk, &payload, bytes, scratch);
         });
     }
-    let effort = if origin & 32 == 0 { Effort::Default } else { Effort::Max };
+    let effort = if origin & 32 == 0 {
+        Effort::Default
+    } else {
+        Effort::Max
+    };
     with_learnt(dtype, row_len as u64, with_base, effort, |learnt| {
         let decoder = learnt.and_then(|it| shared::changed(it, dtype, row_len as u64, &mut input));
         SCRATCH.with_borrow_mut(|scratch| {
@@ -67,14 +71,14 @@ fn any_payload(
 }
 
 fn decode_everywhere(chunk: &Chunk<'_>, payload: &[u8], bytes: usize, scratch: &mut Scratch) {
-        let results: Vec<_> = Isa::all()
-            .into_iter()
-            .map(|isa| {
-                let mut out = vec![0; bytes];
-                let result = decode(isa, chunk, payload, &mut out, scratch);
-                result.ok().map(|()| out)
-            })
-            .collect();
+    let results: Vec<_> = Isa::all()
+        .into_iter()
+        .map(|isa| {
+            let mut out = vec![0; bytes];
+            let result = decode(isa, chunk, payload, &mut out, scratch);
+            result.ok().map(|()| out)
+        })
+        .collect();
     assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
 }
 
@@ -88,7 +92,9 @@ fn shape(chunk: &Chunk<'_>, elements: usize) -> Shape {
         bits: 8 * chunk.dtype.size(),
         grid: [(5 % row_len + elements).div_ceil(row_len), row_len],
         lanes: if elements < 32_768 { 4 } else { 64 },
-        shared: chunk.shared.and_then(|shared| shared.to_bytes().get(1).copied()),
+        shared: chunk
+            .shared
+            .and_then(|shared| shared.to_bytes().get(1).copied()),
     }
 }
 

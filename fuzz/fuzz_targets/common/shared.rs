@@ -57,7 +57,12 @@ fn learn(dtype: DType, row_len: u64, has_base: bool, effort: Effort) -> Option<S
 }
 
 /// As a decoder has it, a few bytes changed as the input says; nothing if that is refused.
-pub fn changed(shared: &Shared, dtype: DType, row_len: u64, input: &mut Input<'_>) -> Option<Shared> {
+pub fn changed(
+    shared: &Shared,
+    dtype: DType,
+    row_len: u64,
+    input: &mut Input<'_>,
+) -> Option<Shared> {
     let mut bytes = shared.to_bytes();
     let (at, count) = (input.number(), usize::from(input.byte() & 15));
     let at = at % bytes.len();

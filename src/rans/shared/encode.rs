@@ -76,10 +76,12 @@ impl Common<'_> {
     ) -> Fit {
         let plan = self.plan(format);
         cut_as(self.isa, format, &plan, base, raw, scratch);
-        let scales = self.shared.scales.as_ref();
-        let scales = scales.map(|common| self.fit_rows(common, scratch));
+        let mut scales = self.shared.scales.clone();
+        let gain = scales
+            .as_mut()
+            .map_or(0, |scales| self.fit_rows(scales, scratch));
         self.put_contexts(scales.as_ref(), scratch);
-        let loss = self.loss(scratch);
+        let loss = self.loss(gain, scratch);
         let has_own_tables = loss.is_over_tables() && scales.is_some();
         let kind = self.shared.kind | flags::SHARED;
         out.push(
@@ -120,12 +122,12 @@ impl Common<'_> {
         }
     }
 
-    fn fit_rows(&self, common: &Scales, scratch: &Scratch) -> Scales {
-        let mut scales = common.clone();
+    /// Fits row scales; returns about how many bits other column scales would save.
+    fn fit_rows(&self, scales: &mut Scales, scratch: &Scratch) -> i64 {
         let sweeps = choose::sweeps(self.shared.is_delta);
         let (parts, link) = (&scratch.parts, &self.learnt.link);
-        fit::fit_rows(self.isa, parts, self.grid, link, &mut scales, sweeps);
-        scales
+        let swept = fit::fit_rows(self.isa, parts, self.grid, link, scales, sweeps);
+        swept.column_gain()
     }
 
     /// Writes each element's context to `scratch.ctx`.
@@ -168,7 +170,7 @@ impl Common<'_> {
     }
 
     /// Estimates from a sample what the tables in common cost over the chunk's own ones.
-    fn loss(&self, scratch: &mut Scratch) -> Loss {
+    fn loss(&self, column_gain: i64, scratch: &mut Scratch) -> Loss {
         let parts = &mut scratch.parts;
         let elements = parts.tokens.len();
         let seen = choose::count_sample(&scratch.ctx, parts);
@@ -194,6 +196,7 @@ impl Common<'_> {
             bits: whole(bits),
             excess: whole(bits.saturating_sub(own)),
             tables: used * TABLE_ENTRY * if is_sample { 2 } else { 1 },
+            is_of_other_columns: column_gain > COLUMN_BITS * self.grid.row_len as i64,
         }
     }
 }
@@ -202,6 +205,8 @@ impl Common<'_> {
 const A_NAT: u64 = 94_548;
 /// What a slot costs in a written table, in units of 2^-16 bits.
 const TABLE_ENTRY: u64 = 7 << 16;
+/// What a column's scale costs in a payload, in bits.
+const COLUMN_BITS: i64 = 4;
 /// What even the likeliest token costs where another has one of 2^11 slots, in units of 2^-16 bits.
 const SLOT_BITS: u64 = 46;
 
@@ -213,6 +218,8 @@ struct Loss {
     excess: u64,
     /// What those would cost.
     tables: u64,
+    /// Whether column scales of its own would save more than they cost.
+    is_of_other_columns: bool,
 }
 
 impl Loss {
@@ -222,6 +229,6 @@ impl Loss {
 
     /// Tells whether the scales are to be doubted too.
     fn is_great(&self) -> bool {
-        self.excess > self.tables + self.bits / 32
+        self.is_of_other_columns || self.excess > self.tables + self.bits / 32
     }
 }

@@ -9,7 +9,7 @@ use super::super::kernel::Isa;
 use super::super::table::{self, Counts};
 use super::super::token::{Format, TOKENS, TokenMap};
 use super::super::{Chunk, Grid, Scratch, log2, phased};
-use super::{Learnt, MOST_COLUMNS, Shared};
+use super::{Learnt, MOST_COLUMNS, SHARE_BITS, Shared};
 use crate::dtype::DType;
 
 /// Some whole rows of an object, one after the other; at most as many elements as a chunk has.
@@ -140,10 +140,9 @@ impl Learner {
             None => choose::choose_shared(isa, effort, grid, scales, plan.classes, part, scratch),
         };
         let mut shared = Shared::of(sample, plan, choice);
-        let written = shared.to_bytes().len();
+        let written = shared.to_bytes().len() as u64;
         if let Some(learnt) = &mut shared.learnt {
-            let chunks = elements.div_ceil(choose::MOST_ELEMENTS as u64).max(1);
-            learnt.share = written / usize::try_from(chunks).unwrap_or(usize::MAX);
+            learnt.share = (written << SHARE_BITS) / elements.max(1);
         }
         Some(shared)
     }

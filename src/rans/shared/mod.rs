@@ -53,9 +53,12 @@ struct Learnt {
     table: Vec<u32>,
     /// Bits of each token in each context, raw ones left out, in units of 2^-16.
     costs: Vec<u32>,
-    /// A chunk's share of what is written once, in bytes.
-    share: usize,
+    /// An element's share of what is written once, in units of 2^-20 bytes.
+    share: u64,
 }
+
+/// Bits of an element's share behind the point.
+const SHARE_BITS: u32 = 20;
 
 /// Values of the first byte.
 const ALONE: u8 = 0;
@@ -92,6 +95,7 @@ impl Shared {
         if !reader.rest()?.is_empty() {
             return Err(Bad::Trailing);
         }
+        table.shrink_to_fit();
         Ok(Self {
             dtype,
             row_len,
@@ -150,9 +154,17 @@ impl Shared {
             && self.table == other.table
     }
 
-    /// A chunk's share of what is written once, in bytes; 0 if it was parsed.
-    pub(super) fn share(&self) -> usize {
-        self.learnt.as_ref().map_or(0, |learnt| learnt.share)
+    /// The share of so many elements in what is written once, in bytes; 0 if it was parsed.
+    pub(super) fn share(&self, elements: usize) -> usize {
+        let share = self.learnt.as_ref().map_or(0, |learnt| learnt.share);
+        ((elements as u64 * share) >> SHARE_BITS) as usize
+    }
+
+    /// Gives up what only decoders need.
+    #[must_use]
+    pub fn for_encoders(mut self) -> Self {
+        self.table = Vec::new();
+        self
     }
 
     /// Tells whether a payload uses any of it; the payload is one of `delta` or `solo-rans`.

@@ -172,7 +172,7 @@ impl Head {
         if self.required & PREDICTED_PARTS != 0 && self.shared_len == 0 {
             return Err(Corrupt("nothing to predict parts with"));
         }
-        if self.required & COMMON != 0 && self.shared_len == 0 {
+        if self.required & COMMON != 0 && (self.shared_len == 0 || self.required & PARTS != 0) {
             return Err(Corrupt("nothing in common"));
         }
         match self.required & (PARTS | PREDICTED_PARTS) {

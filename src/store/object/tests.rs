@@ -129,16 +129,17 @@ fn predicted_parts_need_parts_and_factors() {
 #[test]
 fn what_chunks_have_in_common_has_to_be_there() {
     let (_, frame) = sample(&[1u8; 6], false);
-    let with = |shared_len| {
+    let with = |more, shared_len| {
         let head = Head {
-            required: COMMON,
+            required: COMMON | more,
             shared_len,
             ..frame.head.clone()
         };
         Head::parse(&head.to_bytes()).map(|_| ())
     };
-    assert_eq!(with(4), Ok(()));
-    assert_eq!(with(0), Err(Corrupt("nothing in common")));
+    assert_eq!(with(0, 4), Ok(()));
+    assert_eq!(with(0, 0), Err(Corrupt("nothing in common")));
+    assert_eq!(with(PARTS, 4), Err(Corrupt("nothing in common")));
 }
 
 #[test]
