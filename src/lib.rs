@@ -7,7 +7,7 @@
 //! | words | [`error`], [`hash`], [`name`], [`dtype`], [`nearest`], [`count`], [`threads`], [`buffers`], [`pieces`] |
 //! | ground | [`kernel`]: byte planes, [`rans`]: context-modelled entropy coding, [`lowrank`]: prediction from a base and low-rank factors, in scalar code and SIMD; [`float`]: conversions; [`sketch`]: what is kept of a tensor to find its base |
 //! | parts | [`codec`]: chunk ↔ payload; [`store`]: objects and manifests on disk; [`checkpoint`]: file → spans; [`source`]: model directories |
-//! | knowledge | [`object_reader`], [`object_writer`], [`object_factors`], [`object_common`]: objects with their bases; [`adapter`]: what a merge may be made of; [`pairing`]: which base; [`report`]: figures; [`survey`]: all models and objects at a glance |
+//! | knowledge | [`object_reader`], [`object_writer`], [`object_factors`], [`object_common`], [`object_prepare`]: objects with their bases; [`adapter`]: what a merge may be made of; [`pairing`]: which base; [`report`]: figures; [`survey`]: all models and objects at a glance |
 //! | verbs | [`ingest`], [`restore`], [`check`], [`recode`], [`optimize`], [`estimate`], [`family`], [`list`], [`stats`], [`cat`], [`diff`], [`remove`], [`rename`], [`gc`], [`copy`], [`repair`], [`delete_source`] |
 //! | shell | [`config`], [`cli`], [`hub`] (a feature): models from the Hugging Face Hub |
 #![cfg_attr(not(test), deny(clippy::disallowed_methods))]
@@ -41,7 +41,7 @@ pub mod name;
 pub mod nearest;
 pub mod object_common;
 pub mod object_factors;
-mod object_prepare;
+pub mod object_prepare;
 pub mod object_reader;
 pub mod object_writer;
 pub mod optimize;
