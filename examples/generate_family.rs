@@ -40,6 +40,9 @@ struct Arguments {
     /// Layers of a model.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     layers: u16,
+    /// Elements in most rows, a multiple of 128; the rest of the size follows, but for the vocabulary.
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(128..=16_384))]
+    hidden: u16,
 }
 
 fn main() -> ExitCode {
@@ -61,7 +64,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         "{} is not empty",
         directory.display()
     );
+    let hidden = usize::from(arguments.hidden / 128 * 128);
     let size = Size {
+        hidden,
+        inner: hidden * SIZE.inner / SIZE.hidden,
+        key_value: hidden * SIZE.key_value / SIZE.hidden,
         layers: arguments.layers.into(),
         ..SIZE
     };

@@ -346,26 +346,27 @@ impl NewObject {
         prepared.is_common_used(chunk.codec, &view, length, chunk.payload)
     }
 
+    /// What of the shared section the chunks known so far need, or those to come may: what they have in common, and factors.
+    fn needed(&self, first: &[Coded<'_>]) -> (&[u8], &[u8]) {
+        let (common, factors) = (self.preparation.common(), self.preparation.factors());
+        if first.len() as u64 != self.chunk_count() {
+            return (common, factors);
+        }
+        let mut chunks = (0..).zip(first);
+        let has_common = chunks.any(|(index, chunk)| self.has_common(index, *chunk));
+        let is_predicted = first.iter().any(Coded::is_predicted);
+        (
+            if has_common { common } else { &[] },
+            if is_predicted { factors } else { &[] },
+        )
+    }
+
     /// Begins the object in the store; `first` are the chunks known so far, all of them or the first few.
     pub fn begin(&self, writer: &mut StoreWriter, first: &[Coded<'_>]) -> Result<ObjectWriter> {
         let whole = first.len() as u64 == self.chunk_count();
         let needs_base = !whole || first.iter().any(|chunk| uses_base(chunk.codec));
         let base = self.base.as_ref().filter(|_| needs_base);
-        let is_predicted = !whole || first.iter().any(Coded::is_predicted);
-        let has_common = !whole
-            || (0..)
-                .zip(first)
-                .any(|(index, chunk)| self.has_common(index, *chunk));
-        let factors: &[u8] = if is_predicted {
-            self.preparation.factors()
-        } else {
-            &[]
-        };
-        let common: &[u8] = if has_common {
-            self.preparation.common()
-        } else {
-            &[]
-        };
+        let (common, factors) = self.needed(first);
         let shared = section(common, factors);
         let codec = match first
             .iter()

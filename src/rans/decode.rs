@@ -143,19 +143,12 @@ impl<'a> Stream<'a> {
             Some(shared) => Some(shared.read_rows(grid.rows(elements), &mut rest)?),
             None => Some(read_scales(is_delta, grid, elements, &mut rest)?),
         };
-        let table_bits = table::bits_of(kind);
         let is_common = kind & flags::SHARED_TABLES != 0;
         let (contexts, table, rest) = if let Some(shared) = shared.filter(|_| is_common) {
             (shared.contexts().clone(), shared.table(), rest)
         } else {
-            let mut reader = BitReader::new(rest);
-            let (contexts, count) = Contexts::read(kind, is_delta, &mut reader)?;
-            table.clear();
-            for _ in 0..count {
-                let frequencies = table::read(&mut reader, map.alphabet, table_bits)?;
-                table::lay_out_decoder(&frequencies, table);
-            }
-            (contexts, table.as_slice(), reader.rest()?)
+            let (contexts, rest) = read_tables(kind, is_delta, &map, rest, table)?;
+            (contexts, table.as_slice(), rest)
         };
         let (states, words) = side::read_lanes(lanes_of(elements), rest)?;
         Ok(Self {
@@ -167,7 +160,7 @@ impl<'a> Stream<'a> {
             scales,
             contexts,
             table,
-            table_bits,
+            table_bits: table::bits_of(kind),
             states,
             words,
         })
@@ -257,6 +250,24 @@ fn shared_of<'a>(chunk: &Chunk<'a>, kind: u8) -> Result<Option<&'a Shared>, Bad>
             Ok(Some(shared.ok_or(Bad::Malformed("shared section"))?))
         }
     }
+}
+
+/// Reads contexts, and their tables to the place of what was in `table`; returns what follows them.
+fn read_tables<'a>(
+    kind: u8,
+    is_delta: bool,
+    map: &TokenMap,
+    bytes: &'a [u8],
+    table: &mut Vec<u32>,
+) -> Result<(Contexts, &'a [u8]), Bad> {
+    let mut reader = BitReader::new(bytes);
+    let (contexts, count) = Contexts::read(kind, is_delta, &mut reader)?;
+    table.clear();
+    for _ in 0..count {
+        let frequencies = table::read(&mut reader, map.alphabet, table::bits_of(kind))?;
+        table::lay_out_decoder(&frequencies, table);
+    }
+    Ok((contexts, reader.rest()?))
 }
 
 fn read_window(bytes: &[u8]) -> Result<(u16, &[u8]), Bad> {

@@ -89,7 +89,7 @@ pub(super) fn choose(
                 (merged, Some(scales))
             } else {
                 let cells = scratch.ctx.clone();
-                let plain = plain(isa, effort, hints, scratch);
+                let plain = plain(isa, effort, hints, 1, scratch);
                 if cost < plain.cost {
                     scratch.ctx = cells;
                     (merged, Some(scales))
@@ -98,7 +98,7 @@ pub(super) fn choose(
                 }
             }
         }
-        None => (plain(isa, effort, hints, scratch), None),
+        None => (plain(isa, effort, hints, 1, scratch), None),
     };
     isa.phase_contexts(&best.map, hints, &mut scratch.ctx);
     Choice {
@@ -165,13 +165,7 @@ pub(super) fn choose_shared(
     scratch.cells.multiply(part);
     let scaled = merge(&mut scratch.cells, effort.most_contexts());
     let cost = scaled.cost + choose::side_cost_shared(&scales, true, part);
-    scratch.ctx.copy_from_slice(&scratch.parts.classes);
-    isa.plain_contexts(&class_cells(), &mut scratch.ctx);
-    scratch
-        .cells
-        .count(&scratch.parts.tokens, &scratch.ctx, hints);
-    scratch.cells.multiply(part);
-    let plain = merge(&mut scratch.cells, effort.most_contexts());
+    let plain = plain(isa, effort, hints, part, scratch);
     let (best, scales) = if cost < plain.cost {
         (scaled, Some((scales, Vec::new())))
     } else {
@@ -184,13 +178,15 @@ pub(super) fn choose_shared(
     }
 }
 
-/// Contexts by class and phase; writes each element's first cell to `scratch.ctx`.
-fn plain(isa: Isa, effort: Effort, hints: &[u8], scratch: &mut Scratch) -> Merged {
+/// Contexts by class and phase, each element taken `times` as often as it is there; writes each one's first cell to
+/// `scratch.ctx`.
+fn plain(isa: Isa, effort: Effort, hints: &[u8], times: u32, scratch: &mut Scratch) -> Merged {
     scratch.ctx.copy_from_slice(&scratch.parts.classes);
     isa.plain_contexts(&class_cells(), &mut scratch.ctx);
     scratch
         .cells
         .count(&scratch.parts.tokens, &scratch.ctx, hints);
+    scratch.cells.multiply(times);
     merge(&mut scratch.cells, effort.most_contexts())
 }
 
