@@ -8,14 +8,15 @@ use rayon::prelude::*;
 
 use crate::codec::parts::{self, Parts, Run};
 use crate::codec::{
-    ChunkView, Codec, CodecId, EncodeOptions, encode_known_chunk, find, lowrank::LowRank, section,
+    ChunkView, Codec, CodecId, EncodeOptions, encode_known_chunk, find, is_flat, lowrank::LowRank,
+    section,
 };
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::hash::{ChainingValue, Hash, chunk_chaining_value, merge_chunks};
 use crate::object_factors::Preparation;
 use crate::object_reader::{ObjectReader, OpenObject};
-use crate::store::object::{BaseRef, COMMON, Head, PARTS, PREDICTED_PARTS, is_chunked};
+use crate::store::object::{BaseRef, COMMON, FLAT_TAILS, Head, PARTS, PREDICTED_PARTS, is_chunked};
 use crate::store::{ObjectWriter, StoreWriter};
 
 /// An object's name, and the chaining values of its chunks if it has more than one.
@@ -361,6 +362,13 @@ impl NewObject {
         )
     }
 
+    /// Tells whether tails lie flat in the chunks known so far, or may in those to come.
+    fn may_be_flat(&self, first: &[Coded<'_>]) -> bool {
+        let has_more = first.len() as u64 != self.chunk_count();
+        let is_flat = |chunk: &Coded<'_>| is_flat(chunk.codec, chunk.payload);
+        has_more && self.dtype.is_float() || first.iter().any(is_flat)
+    }
+
     /// Begins the object in the store; `first` are the chunks known so far, all of them or the first few.
     pub fn begin(&self, writer: &mut StoreWriter, first: &[Coded<'_>]) -> Result<ObjectWriter> {
         let whole = first.len() as u64 == self.chunk_count();
@@ -380,7 +388,12 @@ impl NewObject {
         let is_in_parts = required & PARTS != 0 && !factors.is_empty();
         let required = required
             | if is_in_parts { PREDICTED_PARTS } else { 0 }
-            | if common.is_empty() { 0 } else { COMMON };
+            | if common.is_empty() { 0 } else { COMMON }
+            | if self.may_be_flat(first) {
+                FLAT_TAILS
+            } else {
+                0
+            };
         let head = Head {
             codec: codec.unwrap_or(CodecId(0)).0,
             dtype: self.dtype,

@@ -385,7 +385,7 @@ fn forged_objects_are_refused() {
         ("magic", good().set(0, b"ZLOC"), None, "not an object file"),
         ("a newer version", good().set(4, &[2]), None, "object format version 2"),
         ("version 0", good().set(4, &[0]), None, "object format version 0"),
-        ("a feature", good().set(10, &[8]), None, "object features 0x0008"),
+        ("a feature", good().set(10, &[16]), None, "object features 0x0010"),
         ("nothing in common", good().set(10, &[4]), None, "nothing in common"),
         ("predicted parts without factors", good().set(10, &[3]), None, "nothing to predict parts with"),
         ("unknown dtype", good().set(6, &[16]), None, "unknown dtype"),

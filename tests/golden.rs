@@ -24,10 +24,10 @@ use std::path::{Path, PathBuf};
 use batch::{Batch, Entry, about, assert_same, names, set_executable, testdata, tree};
 use serde_json::json;
 use tensors::{Tensor, noise, safetensors, tuned, weights};
-use zipllm::store::object::{COMMON, PARTS, PREDICTED_PARTS};
+use zipllm::store::object::{COMMON, FLAT_TAILS, PARTS, PREDICTED_PARTS};
 use zipllm::store::{Marker, Store};
 
-const IDS: [&str; 9] = [
+const IDS: [&str; 10] = [
     "gold/base",
     "gold/tune",
     "gold/other",
@@ -37,9 +37,10 @@ const IDS: [&str; 9] = [
     "gold/resized",
     "gold/rows",
     "gold/rows-tune",
+    "gold/flat",
 ];
 /// Every version of every model of a golden store.
-const VERSIONS: [&str; 10] = [
+const VERSIONS: [&str; 11] = [
     "gold/base@1",
     "gold/tune@1",
     "gold/tune@2",
@@ -50,6 +51,7 @@ const VERSIONS: [&str; 10] = [
     "gold/resized@1",
     "gold/rows@1",
     "gold/rows-tune@1",
+    "gold/flat@1",
 ];
 /// Elements of two chunks.
 const LONG: usize = (1 << 20) + 77;
@@ -93,6 +95,7 @@ fn write_models(batch: &Batch) {
     let tall = &self::long(14).repeat(3)[..2 * TALL];
     write_rows(batch, "rows", tall);
     write_rows(batch, "rows-tune", &flipped(tall, 1));
+    write_matrix(batch, "flat", 129, &full(15));
     batch.bases(&json!({
         "gold/base": ["gold/tune"],
         "gold/plain": ["gold/merge", "gold/resized"],
@@ -133,6 +136,16 @@ fn coarse(seed: u64) -> Vec<u8> {
         .collect()
 }
 
+/// A matrix of 129 rows of BF16 without zeros or infinities, near .02, whose mantissas are noise.
+fn full(seed: u64) -> Vec<u8> {
+    let bits = |two: &[u8]| (u16::from(two[0] & 0x81) << 8) | 0x3C00 | u16::from(two[1] & 0x7F);
+    let elements = noise(seed, 2 * 129 * COLUMNS);
+    elements
+        .chunks_exact(2)
+        .flat_map(|two| bits(two).to_le_bytes())
+        .collect()
+}
+
 /// A matrix with a product of rank 1 added, and rounded, as a merged adapter is.
 fn merged(matrix: &[u8]) -> Vec<u8> {
     let factor = |seed, length| -> Vec<f32> {
@@ -155,7 +168,12 @@ fn merged(matrix: &[u8]) -> Vec<u8> {
 
 /// A model of one tensor whose chunks have something in common.
 fn write_rows(batch: &Batch, model: &str, data: &[u8]) {
-    let shape = [(TALL / COLUMNS) as u64, COLUMNS as u64];
+    write_matrix(batch, model, TALL / COLUMNS, data);
+}
+
+/// A model of one matrix.
+fn write_matrix(batch: &Batch, model: &str, rows: usize, data: &[u8]) {
+    let shape = [rows as u64, COLUMNS as u64];
     batch.file(
         &format!("gold/{model}/model.safetensors"),
         safetensors(&[("tall", "BF16", &shape, data)]),
@@ -258,7 +276,7 @@ fn every_format_is_there() {
                 }
             })
             .sum();
-        assert!(bytes < 256 << 10, "{} has {bytes} bytes", store.display());
+        assert!(bytes < 320 << 10, "{} has {bytes} bytes", store.display());
     }
 }
 
@@ -311,7 +329,14 @@ fn every_codec_is_in_the_golden_store() {
     }
     assert_eq!(
         features,
-        BTreeSet::from([0, PARTS, PARTS | PREDICTED_PARTS, COMMON])
+        BTreeSet::from([
+            0,
+            PARTS,
+            PARTS | PREDICTED_PARTS,
+            COMMON,
+            FLAT_TAILS,
+            COMMON | FLAT_TAILS
+        ])
     );
 }
 

@@ -27,6 +27,8 @@ const EQUAL: u8 = 0;
 const STORED: u8 = 16;
 const SCALED: u8 = 2;
 const FINE: u8 = 4;
+/// Of words alone.
+const FLAT: u8 = 4;
 const FINE_TABLE: u8 = 8;
 const SHARED: u8 = 64;
 const SHARED_TABLES: u8 = 128;
@@ -94,6 +96,12 @@ fn cases() -> Vec<Case> {
         (DType::F32, 3 | ALL, 64, true),
         (DType::F32, 3 | ALL, 64, false),
         (DType::F64, 3 | ALL, 64, true),
+        (DType::Bf16, 1 | FLAT, 64, false),
+        (DType::Bf16, 3 | FLAT | FINE_TABLE, 64, false),
+        (DType::Bf16, 3 | FLAT | ALL, 64, false),
+        (DType::F16, 3 | FLAT, 64, false),
+        (DType::F32, 1 | FLAT, 64, false),
+        (DType::F64, 1 | FLAT, 64, false),
     ] {
         cases.push((dtype, kind, lanes, delta));
     }
@@ -186,6 +194,12 @@ impl Case {
     /// The chunk and its base: few elements differ, so that payloads are short; of rows and columns only some do, where
     /// there are scales, and by much, where tokens are fine.
     fn content(&self) -> (Vec<u8>, Vec<u8>) {
+        if self.is_flat() {
+            return (
+                self.flat_content(),
+                vec![0; self.elements() * self.dtype.size()],
+            );
+        }
         let kind = self.kind & !ALL;
         let mut random = Random::new(u64::from(kind) * 64 + u64::from(self.dtype.code()));
         let bits = 8 * u32::try_from(self.dtype.size()).unwrap();
@@ -231,6 +245,34 @@ impl Case {
             base.extend(&other.to_le_bytes()[..self.dtype.size()]);
         }
         (raw, base)
+    }
+
+    fn is_flat(&self) -> bool {
+        !self.delta && self.kind & FLAT != 0
+    }
+
+    /// Words without zeros, of any sign, whose tails are of few values.
+    fn flat_content(&self) -> Vec<u8> {
+        let mut random = Random::new(u64::from(self.dtype.code()));
+        let size = self.dtype.size();
+        let word = |element: usize| {
+            let column = (element as u64 + 7) % ROW as u64;
+            let exponent = if self.kind & SCALED == 0 {
+                random.next()
+            } else {
+                column
+            };
+            let exponent = if self.dtype == DType::F64 {
+                0
+            } else {
+                exponent % 4
+            };
+            let head = 0x38 | exponent | random.next() & 0x80;
+            let tail = random.next() % 8 * 0x2469_1357_9BDF % (1 << (8 * size - 8));
+            (head << (8 * size - 8) | tail).to_le_bytes()
+        };
+        let words = (0..self.elements()).map(word);
+        words.flat_map(|word| word.into_iter().take(size)).collect()
     }
 
     fn chunk<'a>(&self, base: &'a [u8], shared: Option<&'a Shared>) -> Chunk<'a> {

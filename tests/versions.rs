@@ -284,7 +284,7 @@ fn forge_object(batch: &Batch, object: &str, at: usize, value: u8) {
 fn objects_of_a_newer_format_are_refused_by_name() {
     for (at, value, said) in [
         (4, 2, "version 2"),
-        (10, 8, "feature"),
+        (10, 16, "feature"),
         (11, 0x80, "feature"),
     ] {
         let batch = family();

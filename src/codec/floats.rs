@@ -2,8 +2,11 @@
 //!
 //! The formats are described in `docs/codecs/delta.md` and `docs/codecs/solo.md`; the coder of both is [`crate::rans`].
 
+use super::parts::{self, Parts};
 use super::select::Family;
-use super::{ChunkView, Class, Codec, CodecError, EncodeOptions, Head, Prepared, Workspace};
+use super::{
+    ChunkView, Class, Codec, CodecError, CodecId, EncodeOptions, Head, Prepared, Workspace,
+};
 use crate::dtype::DType;
 use crate::rans::{self, Chunk, Isa, Shared};
 
@@ -79,6 +82,12 @@ pub fn may_learn(options: &EncodeOptions, dtype: DType, row_len: u64) -> bool {
     options.family == Family::Auto
         && dtype.is_float()
         && Shared::may_learn(options.effort, dtype, row_len)
+}
+
+/// Tells whether tails lie flat in a payload, or in a part of it.
+pub fn is_flat(codec: CodecId, payload: &[u8]) -> bool {
+    let is_alone = |codec, payload: &[u8]| codec == SOLO_RANS.id() && rans::is_flat(payload);
+    is_alone(codec, payload) || codec == Parts.id() && parts::any(payload, is_alone)
 }
 
 impl From<rans::Bad> for CodecError {

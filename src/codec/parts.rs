@@ -85,6 +85,18 @@ pub fn uses(payload: &[u8], codec: CodecId) -> bool {
     parse(payload).is_ok_and(|(mut entries, _)| entries.any(|entry| entry.codec == codec))
 }
 
+/// Tells whether any part of a payload of [`Parts`], a codec and a payload, is such a one.
+pub(super) fn any(payload: &[u8], is_such: impl Fn(CodecId, &[u8]) -> bool) -> bool {
+    let Ok((mut entries, mut payloads)) = parse(payload) else {
+        return false;
+    };
+    entries.any(|entry| {
+        let (part, rest) = payloads.split_at(entry.payload_len.min(payloads.len()));
+        payloads = rest;
+        is_such(entry.codec, part)
+    })
+}
+
 /// Appends the payload of [`Parts`]: each run as the settings have it, with the base or without, and with what
 /// is known of the object.
 pub fn encode(

@@ -8,6 +8,7 @@ use super::phased::{self, Predict};
 use super::shared::Shared;
 use super::side;
 use super::table;
+use super::tails;
 use super::token::{Format, TokenMap};
 use super::{Bad, Chunk, Grid, LANES, LOW, Scratch, flags, lanes_of};
 
@@ -112,6 +113,8 @@ struct Stream<'a> {
     /// Entries of all contexts.
     table: &'a [u32],
     table_bits: u32,
+    /// Those that lie flat.
+    tails: &'a [u8],
     states: [u32; LANES],
     words: &'a [u8],
 }
@@ -150,6 +153,12 @@ impl<'a> Stream<'a> {
             let (contexts, rest) = read_tables(kind, is_delta, &map, rest, table)?;
             (contexts, table.as_slice(), rest)
         };
+        let mut rest = rest;
+        let tails = if map.is_flat() {
+            tails::read(format, &map, elements, &mut rest)?
+        } else {
+            &[]
+        };
         let (states, words) = side::read_lanes(lanes_of(elements), rest)?;
         Ok(Self {
             predict,
@@ -161,6 +170,7 @@ impl<'a> Stream<'a> {
             contexts,
             table,
             table_bits: table::bits_of(kind),
+            tails,
             states,
             words,
         })
@@ -213,6 +223,10 @@ impl<'a> Stream<'a> {
             let relation = base.map_or(Relation::Solo, Relation::Delta);
             let states = self.states.get_mut(..lanes).ok_or(Bad::Truncated)?;
             words.decode(isa, &coder, states, ctx, relation, codes, out)?;
+            if self.map.is_flat() {
+                let tails = tails::after(&self.map, self.tails, start);
+                isa.add_tails(self.map.tail_bits(), tails, out);
+            }
             if let (Contexts::Cells(_), Some(predicted)) = (&self.contexts, base) {
                 isa.reflect(predicted, hints, out);
             }
@@ -232,6 +246,8 @@ fn known_flags(format: Format, delta: bool, predicted: bool) -> u8 {
     }
     if delta {
         known |= flags::FINE;
+    } else if format.has_escapes() {
+        known |= flags::FLAT;
     }
     if predicted && format.bits == 16 {
         known |= flags::PHASED;

@@ -15,7 +15,7 @@ use super::phased::{self, Predict};
 use super::shared::{self, Fit};
 use super::table::{self, Counts};
 use super::token::{Format, TokenMap};
-use super::{Chunk, LOW, Scratch, flags, lanes_of};
+use super::{Chunk, LOW, Scratch, flags, lanes_of, tails};
 
 /// How much time an encoder may take for how small a result; the decoder does not care.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +50,16 @@ pub(super) struct Plan {
     pub(super) classes: bool,
     /// Slots of a table, as a power of two.
     pub(super) table_bits: u32,
+}
+
+impl Plan {
+    /// Lays tails flat if that pays where tokens are counted so.
+    pub(super) fn lay_flat(&mut self, elements: u64, counts: &[Counts]) {
+        if tails::pay(&self.map, elements, counts) {
+            self.map.lay_flat();
+            self.flags |= flags::FLAT;
+        }
+    }
 }
 
 /// Appends the payload of `raw` to `out`: at most one byte more than `raw`.
@@ -174,12 +184,14 @@ fn encode_alone(
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) {
-    let plan = plan(isa, effort, format, chunk, raw, scratch);
-    let grid = chunk.grid(raw.len() / format.bytes());
+    let mut plan = plan(isa, effort, format, chunk, raw, scratch);
+    let elements = raw.len() / format.bytes();
+    let grid = chunk.grid(elements);
     let choice = match hints {
         Some(hints) => phased::choose(isa, effort, grid, &plan.link, hints, scratch),
         None => choose(isa, effort, grid, &plan.link, plan.classes, scratch),
     };
+    plan.lay_flat(elements as u64, &choice.counts);
     out.push(plan.flags | choice.flags());
     out.extend_from_slice(&plan.window.to_le_bytes());
     if let Some((scales, side)) = &choice.scales {
@@ -191,7 +203,7 @@ fn encode_alone(
     let mut writer = BitWriter::new(out);
     choice.contexts.write(plan.classes, &mut writer);
     write_tables(&plan, choice.counts, writer, &mut scratch.table);
-    write_words(isa, &plan, None, scratch, out);
+    write_words(isa, &plan, None, raw, scratch, out);
 }
 
 /// Cuts a chunk as another one was cut.
@@ -297,14 +309,18 @@ pub(super) fn write_tables(
     writer.finish();
 }
 
-/// Codes what is in `scratch` by its contexts; with the table there if no other is given.
+/// Codes what is in `scratch`, the parts of `raw`, by its contexts; with the table there if no other is given.
 pub(super) fn write_words(
     isa: Isa,
     plan: &Plan,
     table: Option<&[u32]>,
+    raw: &[u8],
     scratch: &mut Scratch,
     out: &mut Vec<u8>,
 ) {
+    if plan.map.is_flat() {
+        tails::write(isa, &plan.map, raw, out);
+    }
     let coder = Coder {
         table: table.unwrap_or(&scratch.table),
         table_bits: plan.table_bits,

@@ -32,6 +32,7 @@ mod phased;
 mod shared;
 mod side;
 mod table;
+mod tails;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -147,6 +148,12 @@ pub struct Scratch {
     cells: cells::Cells,
 }
 
+/// Tells whether a payload of words alone has tails that lie flat.
+pub fn is_flat(payload: &[u8]) -> bool {
+    const FLAT: u8 = flags::CODED | flags::FLAT;
+    payload.first().is_some_and(|kind| kind & FLAT == FLAT)
+}
+
 /// Elements from which a chunk gets [`LANES`] lanes.
 const WIDE: usize = 32_768;
 
@@ -175,6 +182,8 @@ mod flags {
     pub(super) const SCALED: u8 = 2;
     /// Differences have one more bit in their tokens.
     pub(super) const FINE: u8 = 4;
+    /// The tails of words alone lie flat.
+    pub(super) const FLAT: u8 = 4;
     /// Tables have 4096 slots instead of 2048.
     pub(super) const FINE_TABLE: u8 = 8;
     /// Contexts go by phase too; only where elements are predicted.

@@ -156,6 +156,9 @@ pub(super) fn top_exponent(format: Format, base: &[u8]) -> u32 {
     best_run(&counts, CLASSES - 1) as u32
 }
 
+/// Exponents below the lowest of a sample that the window takes in if it can: the whole chunk has a few there.
+const MARGIN: usize = 2;
+
 /// The start of the solo window that holds most elements, of which there are so many of each exponent.
 fn best_window(format: Format, counts: &[u32]) -> u64 {
     if TokenMap::last_window(format) == 0 {
@@ -163,7 +166,8 @@ fn best_window(format: Format, counts: &[u32]) -> u64 {
     }
     let width = (format.window >> format.solo_head) as usize;
     let top = best_run(counts, width);
-    ((top + 1).saturating_sub(width) as u64) << format.solo_head
+    let idle = (0..MARGIN).take_while(|&below| below < top && counts[top - below] == 0);
+    ((top + 1 - idle.count()).saturating_sub(width) as u64) << format.solo_head
 }
 
 /// How often each exponent is among a sample of the words that are not zero.

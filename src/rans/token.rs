@@ -174,6 +174,8 @@ pub(super) struct TokenMap {
     pub(super) base: [u64; TOKENS],
     /// Where the raw bits lie in the code.
     pub(super) shift: u32,
+    /// Where coded raw bits do: as `shift`, and where tails lie flat above them.
+    pub(super) up: u32,
     /// Tokens in use, escapes included.
     pub(super) alphabet: usize,
     /// The first escape token; as the alphabet's size where there is none.
@@ -194,7 +196,11 @@ impl TokenMap {
         Ok(if is_delta {
             Self::delta(format, kind & flags::FINE != 0)
         } else {
-            Self::solo(format, u64::from(window))
+            let mut map = Self::solo(format, u64::from(window));
+            if kind & flags::FLAT != 0 {
+                map.lay_flat();
+            }
+            map
         })
     }
 
@@ -251,6 +257,29 @@ impl TokenMap {
         map
     }
 
+    /// Takes the low bits of codes from what is coded: tails lie flat.
+    pub(super) fn lay_flat(&mut self) {
+        if let Shape::Window { low, .. } = self.shape {
+            for bits in &mut self.raw_bits {
+                *bits = bits.saturating_sub(low as u8);
+            }
+            self.up = low;
+        }
+    }
+
+    /// Tells whether tails lie flat.
+    pub(super) fn is_flat(&self) -> bool {
+        self.tail_bits() > 0 && self.raw_bits[0] == 0
+    }
+
+    /// Low bits of a code that tokens of the window do not say.
+    pub(super) fn tail_bits(&self) -> u32 {
+        match self.shape {
+            Shape::Log { .. } => 0,
+            Shape::Window { low, .. } => low,
+        }
+    }
+
     /// Every byte is a token.
     pub(super) fn bytes() -> Self {
         let mut map = Self::empty(Shape::Log { linear: 8, head: 0 }, 8, 1);
@@ -279,6 +308,7 @@ impl TokenMap {
             raw_bits: [0; TOKENS],
             base: [0; TOKENS],
             shift,
+            up: shift,
             alphabet: 0,
             escape: 0,
         }

@@ -7,7 +7,7 @@ use super::super::token::{Format, Shape, TokenMap};
 #[cfg(target_arch = "aarch64")]
 use super::neon;
 use super::scalar::Target;
-use super::{Coder, CutRun, Isa, Link, Relation, RunScales, Word, narrow, scalar};
+use super::{Coder, CutRun, Isa, Link, Relation, RunScales, Word, narrow, scalar, tails};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
@@ -138,6 +138,24 @@ impl Isa {
             self,
             solo_magnitudes(mantissa, floor, raw, out),
             narrow::solo_magnitudes(mantissa, floor, raw, out)
+        );
+    }
+
+    /// Adds to each of `words`, whose tails are zero, its tail of `bits` bits.
+    pub(in super::super) fn add_tails(self, bits: u32, tails: &[u8], words: &mut [u8]) {
+        by_isa!(
+            self,
+            add_tails(bits, tails, words),
+            tails::add(bits, tails, words)
+        );
+    }
+
+    /// Packs the tails of `words`, of `bits` bits, to `tails`, which is zero before.
+    pub(in super::super) fn pack_tails(self, bits: u32, words: &[u8], tails: &mut [u8]) {
+        by_isa!(
+            self,
+            pack_tails(bits, words, tails),
+            tails::pack(bits, words, tails)
         );
     }
 

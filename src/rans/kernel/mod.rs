@@ -13,11 +13,13 @@ mod narrow;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
+mod tails;
 
 use super::token::TokenMap;
 
 pub(super) use narrow::{CutRun, for_each_code};
 pub(super) use scalar::{Relation, Word, decode as decode_codes, load};
+pub(super) use tails::GROUP as TAIL_GROUP;
 
 /// An instruction set that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

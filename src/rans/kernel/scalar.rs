@@ -175,6 +175,9 @@ pub(super) fn encode_group(
     at: &mut usize,
 ) {
     patch_group(coder, ctx, tokens, raw, group.clone());
+    if coder.map.is_flat() {
+        drop_tails(coder, tokens, raw, group.clone());
+    }
     let mut emit = |x: &mut u32| {
         *at -= 2;
         words[*at..*at + 2].copy_from_slice(&(*x as u16).to_le_bytes());
@@ -220,20 +223,44 @@ pub(super) fn patch_group(
     }
 }
 
+/// Takes the tails from the raw bits of a group: only what is above them of escapes is coded.
+#[cold]
+#[inline(never)]
+pub(super) fn drop_tails(
+    coder: &Coder<'_>,
+    tokens: &[u8],
+    raw: &mut [Vec<u16>; 4],
+    group: std::ops::Range<usize>,
+) {
+    for i in group {
+        let is_escape = usize::from(tokens[i]) >= coder.map.escape;
+        let code = if is_escape { raw_of(coder, raw, i) } else { 0 };
+        set_raw(coder, raw, i, code >> coder.map.up);
+    }
+}
+
+/// The raw bits of an element, of all planes.
+fn raw_of(coder: &Coder<'_>, raw: &[Vec<u16>; 4], i: usize) -> u64 {
+    let planes = raw.iter().enumerate().take(coder.planes);
+    planes.fold(0, |all, (plane, half)| {
+        all | u64::from(half[i]) << (16 * plane)
+    })
+}
+
+fn set_raw(coder: &Coder<'_>, raw: &mut [Vec<u16>; 4], i: usize, bits: u64) {
+    for (plane, half) in raw.iter_mut().enumerate().take(coder.planes) {
+        half[i] = (bits >> (16 * plane)) as u16;
+    }
+}
+
 /// Puts the escape token in the place of a token without a slot.
 #[inline(always)]
 fn patch(coder: &Coder<'_>, ctx: u8, token: &mut u8, raw: &mut [Vec<u16>; 4], i: usize) {
     let frequency = coder.table[(usize::from(ctx) << 8) | usize::from(*token)] & 0xFFF;
     if frequency == 0 {
-        let mut tail = 0;
-        for (plane, half) in raw.iter().enumerate().take(coder.planes) {
-            tail |= u64::from(half[i]) << (16 * plane);
-        }
-        let (escape, tail) = coder.map.escaped(*token, tail);
+        let (escape, tail) = coder.map.escaped(*token, raw_of(coder, raw, i));
         *token = escape;
-        for (plane, half) in raw.iter_mut().enumerate().take(coder.planes) {
-            half[i] = (tail >> (16 * plane)) as u16;
-        }
+        set_raw(coder, raw, i, tail);
     }
 }
 
@@ -301,7 +328,7 @@ fn decode_group<W: Word>(
                 let raw = u64::from(*x & ((1 << bits) - 1));
                 *code = W::from_u64(
                     code.to_u64()
-                        .wrapping_add(raw << (16 * plane as u32 + coder.map.shift)),
+                        .wrapping_add(raw << (16 * plane as u32 + coder.map.up)),
                 );
                 *x = refill(*x >> bits);
             }

@@ -6,10 +6,11 @@ use super::super::contexts::Contexts;
 use super::super::encode::{Effort, Plan, cut_as, write_tables, write_words};
 use super::super::fit::{self, Scales};
 use super::super::kernel::Isa;
-use super::super::log2::xlog2;
+use super::super::log2::{self, xlog2};
 use super::super::model::BinMap;
+use super::super::table::{self, Counts};
 use super::super::token::{Format, TOKENS};
-use super::super::{Chunk, Grid, Scratch, flags, phased, side, table};
+use super::super::{Chunk, Grid, Scratch, flags, phased, side, tails};
 use super::{Learnt, Shared};
 
 /// How well what is shared suits a chunk.
@@ -94,13 +95,13 @@ impl Common<'_> {
         if let Some(scales) = &scales {
             side::write([&scales.rows, &[]], out);
         }
-        match scales.filter(|_| has_own_tables) {
-            Some(scales) => {
-                self.write_tables(&plan, &scales, scratch, out);
-                write_words(self.isa, &plan, None, scratch, out);
-            }
-            None => write_words(self.isa, &plan, Some(&self.learnt.table), scratch, out),
-        }
+        let table = if let Some(scales) = scales.filter(|_| has_own_tables) {
+            self.write_tables(&plan, &scales, scratch, out);
+            None
+        } else {
+            Some(self.learnt.table.as_slice())
+        };
+        write_words(self.isa, &plan, table, raw, scratch, out);
         if loss.is_great() || loss.is_over_tables() && !has_own_tables {
             Fit::Poor
         } else {
@@ -169,12 +170,19 @@ impl Common<'_> {
         write_tables(plan, counts, writer, &mut scratch.table);
     }
 
+    /// Bits of flat tails that say nothing new, in units of 2^-16.
+    fn idle_tails(&self, counts: &Counts) -> u64 {
+        let map = &self.learnt.map;
+        let bits = if map.is_flat() { map.tail_bits() } else { 0 };
+        (u64::from(bits) * tails::zeros(map, counts)) << log2::FRACTION
+    }
+
     /// Estimates from a sample what the tables in common cost over the chunk's own ones.
     fn loss(&self, column_gain: i64, scratch: &mut Scratch) -> Loss {
         let parts = &mut scratch.parts;
         let elements = parts.tokens.len();
         let seen = choose::count_sample(&scratch.ctx, parts);
-        let (mut bits, mut own, mut used) = (0u64, 0u64, 0u64);
+        let (mut bits, mut own, mut used, mut idle) = (0u64, 0u64, 0u64, 0u64);
         let (costs, _) = self.learnt.costs.as_chunks::<TOKENS>();
         for (counts, costs) in parts.counts.iter().zip(costs) {
             let mut total = 0;
@@ -186,6 +194,7 @@ impl Common<'_> {
                 used += 1;
             }
             own += xlog2(total).saturating_sub(apart) + u64::from(total) * SLOT_BITS;
+            idle += self.idle_tails(counts);
         }
         let is_sample = seen < elements;
         let whole = |of_sample: u64| of_sample / seen.max(1) as u64 * elements as u64;
@@ -195,6 +204,7 @@ impl Common<'_> {
         Loss {
             bits: whole(bits),
             excess: whole(bits.saturating_sub(own)),
+            idle: whole(idle),
             tables: used * TABLE_ENTRY * if is_sample { 2 } else { 1 },
             is_of_other_columns: column_gain > COLUMN_BITS * self.grid.row_len as i64,
         }
@@ -218,6 +228,8 @@ struct Loss {
     excess: u64,
     /// What those would cost.
     tables: u64,
+    /// What the flat tails of zeros cost.
+    idle: u64,
     /// Whether column scales of its own would save more than they cost.
     is_of_other_columns: bool,
 }
@@ -229,6 +241,6 @@ impl Loss {
 
     /// Tells whether the scales are to be doubted too.
     fn is_great(&self) -> bool {
-        self.is_of_other_columns || self.excess > self.tables + self.bits / 32
+        self.is_of_other_columns || self.excess + self.idle > self.tables + self.bits / 32
     }
 }

@@ -124,7 +124,7 @@ impl Learner {
         let (format, grid) = self.grid(sample)?;
         self.fit(format, grid, sample, scratch);
         let SoFar {
-            plan,
+            mut plan,
             mut scales,
             sums,
         } = self.so_far?;
@@ -139,6 +139,7 @@ impl Learner {
             Some(hints) => phased::choose_shared(isa, effort, grid, scales, hints, part, scratch),
             None => choose::choose_shared(isa, effort, grid, scales, plan.classes, part, scratch),
         };
+        plan.lay_flat(elements, &choice.counts);
         let mut shared = Shared::of(sample, plan, choice);
         let written = shared.to_bytes().len() as u64;
         if let Some(learnt) = &mut shared.learnt {

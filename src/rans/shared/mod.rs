@@ -215,9 +215,7 @@ impl Shared {
 /// Tells whether the kind is one of coded payloads, without the bits of what is shared.
 fn is_kind(format: Format, is_delta: bool, kind: u8) -> bool {
     let mut known = flags::CODED | flags::SCALED | flags::FINE_TABLE;
-    if is_delta {
-        known |= flags::FINE;
-    }
+    known |= if is_delta { flags::FINE } else { flags::FLAT };
     if is_delta && format.bits == 16 {
         known |= flags::PHASED;
     }

@@ -21,8 +21,10 @@ pub const PARTS: u16 = 1;
 pub const PREDICTED_PARTS: u16 = 2;
 /// The feature bit of objects whose chunks have scales and tables in common, at the start of the shared section.
 pub const COMMON: u16 = 4;
+/// The feature bit of objects in which tails of words alone may lie flat.
+pub const FLAT_TAILS: u16 = 8;
 /// Feature bits that this build understands; an object that requires another one is refused.
-pub const KNOWN_FEATURES: u16 = PARTS | PREDICTED_PARTS | COMMON;
+pub const KNOWN_FEATURES: u16 = PARTS | PREDICTED_PARTS | COMMON | FLAT_TAILS;
 /// The greatest depth that an object may have.
 pub const MAX_DEPTH: u8 = 4;
 /// The most bases that an object may name.

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::super::super::token::Shape;
+use super::super::super::token::{Shape, TOKENS};
 use super::super::scalar::{Codes, Target};
 use super::super::{Coder, Relation, group_bytes};
 use super::{LANES, VECTORS, WIDTH, gather};
@@ -46,6 +46,8 @@ struct Kit {
     shift: __m128i,
     least: __m256i,
     lead: __m256i,
+    is_flat: bool,
+    up: i32,
 }
 
 #[target_feature(enable = "avx2,popcnt")]
@@ -60,7 +62,17 @@ fn kit(coder: &Coder<'_>, contexts: usize) -> Kit {
             linear.saturating_sub(head + 1),
             1 << head,
         ),
-        Shape::Window { low, first, tokens } => (tokens, map.bits, low, low, (first << low) as u32),
+        Shape::Window { low, first, tokens } => {
+            let escape_bits = map.raw_bits[map.escape.min(TOKENS - 1)];
+            let least = map.raw_bits[0];
+            (
+                tokens,
+                escape_bits.into(),
+                low,
+                least.into(),
+                (first << low) as u32,
+            )
+        }
     };
     Kit {
         table_bits: _mm_cvtsi32_si128(coder.table_bits as i32),
@@ -72,6 +84,8 @@ fn kit(coder: &Coder<'_>, contexts: usize) -> Kit {
         shift: _mm_cvtsi32_si128(shift as i32),
         least: set(least),
         lead: set(lead),
+        is_flat: map.is_flat(),
+        up: map.up as i32,
     }
 }
 
@@ -318,7 +332,7 @@ unsafe fn large_codes<const PLANES: usize>(
         code[v] = _mm256_blendv_epi8(token[v], whole, tailed);
     }
     // SAFETY: the caller's.
-    unsafe { add_raw::<PLANES>(&mut code, &mut left, 1, x, from) };
+    unsafe { add_raw::<PLANES>(&mut code, &mut left, kit.up, x, from) };
     code
 }
 
@@ -363,7 +377,11 @@ unsafe fn solo_codes<const PLANES: usize>(
     from: &mut *const u8,
 ) -> [__m256i; VECTORS] {
     let mut code = *token;
-    if PLANES == 1 && !any_above(highest(token), kit.plain) {
+    let special = any_above(highest(token), kit.plain);
+    if kit.is_flat && !special {
+        return token.map(|token| _mm256_add_epi32(kit.lead, _mm256_sll_epi32(token, kit.shift)));
+    }
+    if PLANES == 1 && !special {
         for v in 0..VECTORS {
             let joined = join(&mut x[v], kit.least, token[v]);
             code[v] = _mm256_add_epi32(kit.lead, joined);
@@ -386,7 +404,7 @@ unsafe fn solo_codes<const PLANES: usize>(
         left[v] = _mm256_blendv_epi8(left[v], kit.escape_bits, escape);
     }
     // SAFETY: the caller's.
-    unsafe { add_raw::<PLANES>(&mut code, &mut left, 0, x, from) };
+    unsafe { add_raw::<PLANES>(&mut code, &mut left, kit.up, x, from) };
     code
 }
 

@@ -82,6 +82,9 @@ pub(in super::super) fn encode<const PLANES: usize>(
             _mm256_or_si256(any, _mm256_srli_epi32::<24>(e))
         });
         let tailed = _mm256_testz_si256(any, any) == 0;
+        if tailed && coder.map.is_flat() {
+            scalar::drop_tails(coder, tokens, raw, at..at + LANES);
+        }
         for plane in (0..if tailed { PLANES } else { 0 }).rev() {
             for v in (0..VECTORS).rev() {
                 let left = _mm256_srli_epi32::<24>(entry[v]);

@@ -10,7 +10,7 @@ mod scales;
 use super::super::phased::{self, CELLS};
 use super::super::token::{Format, TokenMap};
 use super::scalar::Codes;
-use super::{CutRun, Relation, narrow};
+use super::{CutRun, Relation, narrow, tails};
 
 pub(super) use decode::decode;
 pub(super) use encode::encode;
@@ -91,6 +91,18 @@ pub(super) fn solo_magnitudes(mantissa: u32, floor: u16, raw: &[u8], out: &mut [
 #[target_feature(enable = "avx2,popcnt")]
 pub(super) fn phase_contexts(map: &[u8; CELLS], hints: &[u8], cells: &mut [u8]) {
     phased::look_up(map, hints, cells);
+}
+
+/// [`tails::add`] with this instruction set.
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) fn add_tails(bits: u32, tails: &[u8], words: &mut [u8]) {
+    tails::add(bits, tails, words);
+}
+
+/// [`tails::pack`] with this instruction set.
+#[target_feature(enable = "avx2,popcnt")]
+pub(super) fn pack_tails(bits: u32, words: &[u8], tails: &mut [u8]) {
+    tails::pack(bits, words, tails);
 }
 
 /// [`phased::reflect`] with this instruction set.

@@ -39,6 +39,10 @@ struct Kit {
     least: __m512i,
     /// Differences: the leading one; words alone: the first code.
     lead: __m512i,
+    /// Whether only escapes have raw bits.
+    is_flat: bool,
+    /// Where raw bits go in a code.
+    up: i32,
     /// Differences of at most 128 tokens: raw bits of each, and what is above them.
     small: Option<[[__m512i; 2]; 2]>,
 }
@@ -55,7 +59,17 @@ fn kit(coder: &Coder<'_>, contexts: usize) -> Kit {
             linear.saturating_sub(head + 1),
             1 << head,
         ),
-        Shape::Window { low, first, tokens } => (tokens, map.bits, low, low, (first << low) as u32),
+        Shape::Window { low, first, tokens } => {
+            let escape_bits = map.raw_bits[map.escape.min(TOKENS - 1)];
+            let least = map.raw_bits[0];
+            (
+                tokens,
+                escape_bits.into(),
+                low,
+                least.into(),
+                (first << low) as u32,
+            )
+        }
     };
     let small = matches!(map.shape, Shape::Log { .. }) && map.alphabet <= 128;
     Kit {
@@ -68,6 +82,8 @@ fn kit(coder: &Coder<'_>, contexts: usize) -> Kit {
         shift: set(shift),
         least: set(least),
         lead: set(lead),
+        is_flat: map.is_flat(),
+        up: map.up as i32,
         small: small.then(|| {
             let above = |t: usize| (map.base[t] >> (map.raw_bits[t] + 1)) as u8;
             [
@@ -314,7 +330,7 @@ unsafe fn large_codes<const PLANES: usize>(
         code[v] = _mm512_mask_or_epi32(token[v], tailed, above, sign);
     }
     // SAFETY: the caller's.
-    unsafe { add_raw::<PLANES>(&mut code, &mut left, 1, x, from) };
+    unsafe { add_raw::<PLANES>(&mut code, &mut left, kit.up, x, from) };
     code
 }
 
@@ -364,6 +380,9 @@ unsafe fn solo_codes<const PLANES: usize>(
     );
     let special = _mm512_cmpge_epu32_mask(highest, kit.plain) != 0;
     let mut code = token;
+    if kit.is_flat && !special {
+        return token.map(|token| _mm512_add_epi32(kit.lead, _mm512_sllv_epi32(token, kit.shift)));
+    }
     if PLANES == 1 && !special {
         for v in 0..VECTORS {
             // SAFETY: the caller's.
@@ -384,7 +403,7 @@ unsafe fn solo_codes<const PLANES: usize>(
         left[v] = _mm512_mask_mov_epi32(left[v], escape, kit.escape_bits);
     }
     // SAFETY: the caller's.
-    unsafe { add_raw::<PLANES>(&mut code, &mut left, 0, x, from) };
+    unsafe { add_raw::<PLANES>(&mut code, &mut left, kit.up, x, from) };
     code
 }
 

@@ -96,6 +96,9 @@ fn encode_by<const PLANES: usize, const GATHER: bool>(
         };
         let tailed = each!(V => _mm512_cmpge_epu32_mask(entry[V], _mm512_set1_epi32(1 << 24)));
         if tailed[0] | tailed[1] | tailed[2] | tailed[3] != 0 {
+            if coder.map.is_flat() {
+                scalar::drop_tails(coder, tokens, raw, at..at + LANES);
+            }
             for plane in (0..PLANES).rev() {
                 let tails = raw[plane][at..at + LANES].as_ptr();
                 // SAFETY: see `to`; the slice has 64 tails.

@@ -37,7 +37,7 @@ use super::super::phased;
 use super::super::token::TokenMap;
 use super::avx2::gather_four;
 use super::scalar::Codes;
-use super::{CutRun, Relation, narrow};
+use super::{CutRun, Relation, narrow, tails};
 
 pub(super) use decode::decode;
 pub(super) use encode::encode;
@@ -110,6 +110,18 @@ pub(super) fn cut(map: &TokenMap, relation: Relation<'_>, raw: &[u8], out: &mut 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn solo_magnitudes(mantissa: u32, floor: u16, raw: &[u8], out: &mut [u16]) {
     narrow::solo_magnitudes(mantissa, floor, raw, out);
+}
+
+/// [`tails::add`] with this instruction set.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+pub(super) fn add_tails(bits: u32, tails: &[u8], words: &mut [u8]) {
+    tails::add(bits, tails, words);
+}
+
+/// [`tails::pack`] with this instruction set.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+pub(super) fn pack_tails(bits: u32, words: &[u8], tails: &mut [u8]) {
+    tails::pack(bits, words, tails);
 }
 
 /// [`phased::reflect`] with this instruction set.

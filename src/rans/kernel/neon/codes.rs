@@ -81,6 +81,14 @@ pub(super) unsafe fn narrow_codes<const SOLO: bool>(
 ) -> Narrow {
     let is_plain = !any_above(token, kit.plain);
     let mut code = [vdupq_n_u16(0); VECTORS / 2];
+    if SOLO && is_plain && kit.is_flat {
+        let (up, lead) = (vdupq_n_s16(kit.shift as i16), vdupq_n_u16(kit.lead as u16));
+        for q in 0..QUARTERS {
+            let start = |token| vaddq_u16(lead, vshlq_u16(token, up));
+            [code[2 * q], code[2 * q + 1]] = words(token[q]).map(start);
+        }
+        return code;
+    }
     if !SOLO && is_plain {
         for q in 0..QUARTERS {
             [code[2 * q], code[2 * q + 1]] = words(token[q]);
@@ -156,7 +164,8 @@ fn special_codes(kit: &Kit, token: uint8x16_t, x: &mut [uint32x4_t], code: &mut 
         let start = vbslq_u16(vcgtq_u16(token, vdupq_n_u16(plain)), zero, inside);
         let start = vbicq_u16(start, vcgtq_u16(token, vdupq_n_u16(escape)));
         let not_raw = vshlq_u16(vdupq_n_u16(0xFFFF), vreinterpretq_s16_u16(bits[i]));
-        code[i] = vaddq_u16(start, vbicq_u16(low_words(x), not_raw));
+        let raw = vbicq_u16(low_words(x), not_raw);
+        code[i] = vaddq_u16(start, vshlq_u16(raw, vdupq_n_s16(kit.up as i16)));
         drop_bits(x, bits[i]);
     }
 }
@@ -186,11 +195,11 @@ pub(super) unsafe fn wide_codes<const PLANES: usize, const SOLO: bool>(
             parts.bits
         };
     }
-    if !SOLO && !any_above(token, kit.plain) {
+    if (!SOLO || kit.is_flat) && !any_above(token, kit.plain) {
         return code;
     }
     for plane in 0..PLANES {
-        let up = vdupq_n_s32(16 * plane as i32 + i32::from(!SOLO));
+        let up = vdupq_n_s32(16 * plane as i32 + kit.up);
         for q in 0..QUARTERS {
             let bits = vminq_u8(left[q], vdupq_n_u8(16));
             left[q] = vsubq_u8(left[q], bits);

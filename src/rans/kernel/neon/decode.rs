@@ -3,7 +3,7 @@
 
 use std::arch::aarch64::*;
 
-use super::super::super::token::Shape;
+use super::super::super::token::{Shape, TOKENS};
 use super::super::scalar::Target;
 use super::super::{Coder, group_bytes};
 use super::codes::{narrow_codes, wide_codes};
@@ -51,6 +51,10 @@ pub(super) struct Kit {
     pub(super) shift: i32,
     /// The fewest raw bits.
     pub(super) least: u8,
+    /// Whether only escapes have raw bits.
+    pub(super) is_flat: bool,
+    /// Where raw bits go in a code.
+    pub(super) up: i32,
     /// Of differences the leading one in a token; of words alone the code of token 0.
     pub(super) lead: u32,
 }
@@ -67,7 +71,15 @@ impl Kit {
                 1 << head,
             ),
             Shape::Window { low, first, tokens } => {
-                (tokens, map.bits, low, low, (first << low) as u32)
+                let escape_bits = map.raw_bits[map.escape.min(TOKENS - 1)];
+                let least = map.raw_bits[0];
+                (
+                    tokens,
+                    escape_bits.into(),
+                    low,
+                    least.into(),
+                    (first << low) as u32,
+                )
             }
         };
         Self {
@@ -78,6 +90,8 @@ impl Kit {
             escape_bits: escape_bits as u8,
             shift: shift as i32,
             least: least as u8,
+            is_flat: map.is_flat(),
+            up: map.up as i32,
             lead,
         }
     }

@@ -80,6 +80,9 @@ pub(in super::super) fn encode<const PLANES: usize>(
             vmaxq_u8(left[2], left[3]),
         )) > 0
         {
+            if coder.map.is_flat() {
+                scalar::drop_tails(coder, tokens, raw, at..at + LANES);
+            }
             for plane in (0..PLANES).rev() {
                 let Some(raw) = raw[plane][at..].first_chunk() else {
                     break;

@@ -11,7 +11,7 @@ mod scales;
 use super::super::phased;
 use super::super::token::{Format, TokenMap};
 use super::scalar::Codes;
-use super::{CutRun, Relation, narrow};
+use super::{CutRun, Relation, narrow, tails};
 
 pub(super) use decode::decode;
 pub(super) use encode::encode;
@@ -170,6 +170,18 @@ pub(super) fn cut(map: &TokenMap, relation: Relation<'_>, raw: &[u8], out: &mut 
 #[target_feature(enable = "neon")]
 pub(super) fn solo_magnitudes(mantissa: u32, floor: u16, raw: &[u8], out: &mut [u16]) {
     narrow::solo_magnitudes(mantissa, floor, raw, out);
+}
+
+/// [`tails::add`] likewise.
+#[target_feature(enable = "neon")]
+pub(super) fn add_tails(bits: u32, tails: &[u8], words: &mut [u8]) {
+    tails::add(bits, tails, words);
+}
+
+/// [`tails::pack`] likewise.
+#[target_feature(enable = "neon")]
+pub(super) fn pack_tails(bits: u32, words: &[u8], tails: &mut [u8]) {
+    tails::pack(bits, words, tails);
 }
 
 /// [`phased::reflect`], likewise.
