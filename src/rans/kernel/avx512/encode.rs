@@ -217,11 +217,15 @@ unsafe fn emit(x: &mut __m512i, full: __mmask16, to: &mut *mut u8) {
 
 /// Quotients and remainders, where the quotient is below 2^22 and the divisor below 2^12.
 ///
-/// The quotient of the rounded numbers is off by less than one, so that one step makes it exact.
+/// A reciprocal does not wait for `x` as a division would. It is good to 2^-14, a Newton step makes that 2^-28 and a rounding; with
+/// those of `x` and the product the quotient is off by less than 2^-22 of itself, so by less than one, and one step makes it exact.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 fn divide(x: __m512i, divisor: __m512i) -> (__m512i, __m512i) {
-    let ratio = _mm512_div_ps(_mm512_cvtepu32_ps(x), _mm512_cvtepi32_ps(divisor));
+    let float = _mm512_cvtepi32_ps(divisor);
+    let near = _mm512_rcp14_ps(float);
+    let error = _mm512_fnmadd_ps(float, near, _mm512_set1_ps(1.0));
+    let ratio = _mm512_mul_ps(_mm512_cvtepu32_ps(x), _mm512_fmadd_ps(near, error, near));
     let quotient = _mm512_cvttps_epi32(ratio);
     let remainder = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, divisor));
     let one = _mm512_set1_epi32(1);
@@ -234,4 +238,45 @@ fn divide(x: __m512i, divisor: __m512i) -> (__m512i, __m512i) {
         quotient,
         _mm512_mask_sub_epi32(remainder, above, remainder, divisor),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::available;
+    use super::*;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+    fn divided(x: [u32; WIDTH], divisor: u32) -> [[u32; WIDTH]; 2] {
+        let mut out = [[0; WIDTH]; 2];
+        // SAFETY: the arrays have 16 numbers.
+        unsafe {
+            let x = _mm512_loadu_si512(x.as_ptr().cast());
+            let (quotient, remainder) = divide(x, _mm512_set1_epi32(divisor as i32));
+            _mm512_storeu_si512(out[0].as_mut_ptr().cast(), quotient);
+            _mm512_storeu_si512(out[1].as_mut_ptr().cast(), remainder);
+        }
+        out
+    }
+
+    #[test]
+    fn quotients_are_exact_for_every_divisor() {
+        if !available() {
+            return;
+        }
+        for divisor in 1..1 << 12 {
+            // The quotients nearest to both ends, and some between, each at both ends of what gives it.
+            let top = (1u64 << 22).min((1 << 32) / u64::from(divisor)) as u32;
+            let quotients = (0..64u32).flat_map(|i| [i, top - 1 - i, (top / 64) * i + i * i]);
+            let ends = quotients.flat_map(|q| {
+                let start = (q % top) * divisor;
+                [start, start + (divisor - 1)]
+            });
+            for x in ends.collect::<Vec<_>>().as_chunks::<WIDTH>().0 {
+                // SAFETY: the machine has the instructions.
+                let [quotient, remainder] = unsafe { divided(*x, divisor) };
+                assert_eq!(quotient, x.map(|x| x / divisor), "{x:?} by {divisor}");
+                assert_eq!(remainder, x.map(|x| x % divisor), "{x:?} by {divisor}");
+            }
+        }
+    }
 }

@@ -27,6 +27,7 @@ macro_rules! each {
     };
 }
 
+mod cut;
 mod decode;
 mod encode;
 mod phases;
@@ -34,11 +35,11 @@ mod scales;
 mod words;
 
 use super::super::phased;
-use super::super::token::TokenMap;
 use super::avx2::gather_four;
 use super::scalar::Codes;
-use super::{CutRun, Relation, narrow, tails};
+use super::{Relation, narrow, tails};
 
+pub(super) use cut::cut;
 pub(super) use decode::decode;
 pub(super) use encode::encode;
 pub(super) use phases::phase_contexts;
@@ -98,12 +99,6 @@ unsafe fn gather<const FAST: bool>(index: __m512i, table: *const u32) -> __m512i
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn apply(relation: Relation<'_>, bits: u32, codes: &Codes<'_>, out: &mut [u8]) {
     narrow::apply(relation, bits, codes, out);
-}
-
-/// [`narrow::cut`] with this instruction set.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-pub(super) fn cut(map: &TokenMap, relation: Relation<'_>, raw: &[u8], out: &mut CutRun<'_>) {
-    narrow::cut(map, relation, raw, out);
 }
 
 /// [`narrow::solo_magnitudes`] with this instruction set.
