@@ -48,11 +48,14 @@ pub(super) struct Plan {
     pub(super) first: u32,
     /// Whether there is a base with classes.
     pub(super) classes: bool,
-    /// Slots of a table, as a power of two.
-    pub(super) table_bits: u32,
 }
 
 impl Plan {
+    /// Slots of a table, as a power of two.
+    pub(super) fn table_bits(&self) -> u32 {
+        table::bits_of(self.flags)
+    }
+
     /// Lays tails flat if that pays where tokens are counted so.
     pub(super) fn lay_flat(&mut self, elements: u64, counts: &[Counts]) {
         if tails::pay(&self.map, elements, counts) {
@@ -235,7 +238,6 @@ pub(super) fn plan(
     };
     if effort == Effort::Max {
         plan.flags |= flags::FINE_TABLE;
-        plan.table_bits = 12;
     }
     plan
 }
@@ -263,7 +265,6 @@ fn plan_delta(isa: Isa, format: Format, raw: &[u8], base: &[u8], scratch: &mut S
         window: top as u16,
         first: top,
         classes: true,
-        table_bits: 11,
     }
 }
 
@@ -288,7 +289,6 @@ fn plan_solo(isa: Isa, format: Format, raw: &[u8], scratch: &mut Scratch) -> Pla
         window: range.window as u16,
         first: range.floor,
         classes: false,
-        table_bits: 11,
     }
 }
 
@@ -301,8 +301,8 @@ pub(super) fn write_tables(
 ) {
     encoder.clear();
     for mut counts in counts {
-        table::fold_rare(&mut counts, &plan.map, plan.table_bits);
-        let frequencies = table::normalise(&counts, plan.table_bits);
+        table::fold_rare(&mut counts, &plan.map, plan.table_bits());
+        let frequencies = table::normalise(&counts, plan.table_bits());
         table::write(&frequencies, &mut writer);
         table::lay_out_encoder(&frequencies, &plan.map, encoder);
     }
@@ -323,7 +323,7 @@ pub(super) fn write_words(
     }
     let coder = Coder {
         table: table.unwrap_or(&scratch.table),
-        table_bits: plan.table_bits,
+        table_bits: plan.table_bits(),
         map: &plan.map,
         planes: plan.planes,
     };

@@ -1,5 +1,6 @@
 //! Decodes a payload on every instruction set and compares what is accepted.
 
+use zipllm::dtype::DType;
 use zipllm::rans::{Chunk, Effort, Isa, Scratch, decode, encode};
 
 use super::common::{FLOATS, Input, base};
@@ -91,6 +92,14 @@ fn shape(chunk: &Chunk<'_>, elements: usize) -> Shape {
         delta: chunk.base.is_some(),
         bits: 8 * chunk.dtype.size(),
         grid: [(5 % row_len + elements).div_ceil(row_len), row_len],
+        elements,
+        tail_bits: match chunk.dtype {
+            DType::Bf16 => 6,
+            DType::F16 => 9,
+            DType::F32 => 21,
+            DType::F64 => 51,
+            _ => 0,
+        },
         lanes: if elements < 32_768 { 4 } else { 64 },
         shared: chunk
             .shared

@@ -12,12 +12,17 @@ pub struct Shape {
     pub grid: [usize; 2],
     /// Lanes of the chunk.
     pub lanes: usize,
+    /// Its elements, and the bits of a tail that may lie flat.
+    pub elements: usize,
+    pub tail_bits: usize,
     /// The kind of what its object's chunks have in common.
     pub shared: Option<u8>,
 }
 
 const SCALED: u8 = 2;
 const FINE: u8 = 4;
+/// Of words alone.
+const FLAT: u8 = 4;
 const FINE_TABLE: u8 = 8;
 const SHARED: u8 = 64;
 const SHARED_TABLES: u8 = 128;
@@ -27,7 +32,9 @@ pub fn payload(shape: &Shape, input: &mut Input<'_>) -> Vec<u8> {
     let given = input.byte();
     let kind = match shape.shared {
         Some(kind) if given & SHARED != 0 => kind | given & (SHARED | SHARED_TABLES),
-        _ => 1 | given & (SCALED | if shape.delta { FINE } else { 0 } | FINE_TABLE),
+        _ if shape.delta => 1 | given & (SCALED | FINE | FINE_TABLE),
+        _ if shape.tail_bits > 0 => 1 | given & (SCALED | FLAT | FINE_TABLE),
+        _ => 1 | given & (SCALED | FINE_TABLE),
     };
     let mut out = vec![kind];
     if kind & SHARED == 0 {
@@ -43,11 +50,23 @@ pub fn payload(shape: &Shape, input: &mut Input<'_>) -> Vec<u8> {
     if kind & SHARED_TABLES == 0 {
         tables(shape, kind, input, &mut out);
     }
+    if !shape.delta && kind & FLAT != 0 {
+        tails(shape, input, &mut out);
+    }
     for _ in 0..shape.lanes {
         out.extend([input.byte(), input.byte(), input.byte() | 1, input.byte()]);
     }
     out.extend_from_slice(input.0);
     out
+}
+
+/// Tails of a few bytes again and again; those of a group that is not whole are zeros.
+fn tails(shape: &Shape, input: &mut Input<'_>, out: &mut Vec<u8>) {
+    let given = input.bytes(16).to_vec();
+    let bytes = |groups: usize| groups * 8 * shape.tail_bits;
+    let whole = bytes(shape.elements / 64);
+    out.extend((0..whole).map(|i| given.get(i % 17).copied().unwrap_or(0)));
+    out.resize(out.len() + bytes(shape.elements.div_ceil(64)) - whole, 0);
 }
 
 /// Contexts and their tables.

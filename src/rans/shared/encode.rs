@@ -8,7 +8,7 @@ use super::super::fit::{self, Scales};
 use super::super::kernel::Isa;
 use super::super::log2::{self, xlog2};
 use super::super::model::BinMap;
-use super::super::table::{self, Counts};
+use super::super::table::Counts;
 use super::super::token::{Format, TOKENS};
 use super::super::{Chunk, Grid, Scratch, flags, phased, side, tails};
 use super::{Learnt, Shared};
@@ -115,11 +115,10 @@ impl Common<'_> {
             map: self.learnt.map.clone(),
             link: self.learnt.link.clone(),
             planes: format.planes(),
-            flags: kind & flags::FINE,
+            flags: kind,
             window,
             first: self.learnt.first,
             classes: self.shared.is_delta,
-            table_bits: table::bits_of(kind),
         }
     }
 

@@ -40,7 +40,7 @@ impl Shared {
     }
 
     fn of(sample: &Sample<'_>, plan: Plan, choice: Choice) -> Self {
-        let table_bits = plan.table_bits;
+        let table_bits = plan.table_bits();
         let counts = choice.counts.iter();
         let frequencies: Vec<_> = counts
             .map(|counts| {
