@@ -9,7 +9,7 @@ use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::float::convert;
 use crate::hash::{Hash, chunk_chaining_value};
-use crate::store::object::{BaseRef, COMMON, checksum};
+use crate::store::object::{BaseRef, COMMON, FLAT_TAILS, checksum};
 use crate::store::{ObjectFile, Store};
 
 /// Objects kept open; each holds a file descriptor and its chunk table.
@@ -208,8 +208,12 @@ impl ObjectReader {
             path: self.store.layout().object(&file.name),
             what: format!("codec {}", entry.codec),
         })?;
+        let head = &file.frame.head;
+        if head.required & FLAT_TAILS == 0 && codec::is_flat(codec.id(), payload) {
+            let reason = format!("chunk {index} has flat tails, which the head does not say");
+            return Err(Error::corrupt(&file.name, reason));
+        }
         let mut run = |base: Option<&[u8]>| {
-            let head = &file.frame.head;
             let first_element = offset / head.dtype.size() as u64;
             let view = ChunkView {
                 dtype: head.dtype,

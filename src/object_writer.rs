@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::codec::parts::{self, Parts, Run};
 use crate::codec::{
     ChunkView, Codec, CodecId, EncodeOptions, encode_known_chunk, find, is_flat, lowrank::LowRank,
-    section,
+    may_be_flat, section,
 };
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -18,6 +18,14 @@ use crate::object_factors::Preparation;
 use crate::object_reader::{ObjectReader, OpenObject};
 use crate::store::object::{BaseRef, COMMON, FLAT_TAILS, Head, PARTS, PREDICTED_PARTS, is_chunked};
 use crate::store::{ObjectWriter, StoreWriter};
+
+/// Bytes of an object whose chunks are encoded together.
+const WINDOW_BYTES: usize = 32 << 20;
+
+/// Chunks of a long object that are encoded together: about 32 MiB, and two a thread at least.
+pub fn window_chunks(chunk_bytes: usize, threads: usize) -> u64 {
+    (WINDOW_BYTES / chunk_bytes).max(2 * threads).max(1) as u64
+}
 
 /// An object's name, and the chaining values of its chunks if it has more than one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -363,14 +371,22 @@ impl NewObject {
     }
 
     /// Tells whether tails lie flat in the chunks known so far, or may in those to come.
-    fn may_be_flat(&self, first: &[Coded<'_>]) -> bool {
+    fn has_flat(&self, options: &EncodeOptions, first: &[Coded<'_>]) -> bool {
         let has_more = first.len() as u64 != self.chunk_count();
         let is_flat = |chunk: &Coded<'_>| is_flat(chunk.codec, chunk.payload);
-        has_more && self.dtype.is_float() || first.iter().any(is_flat)
+        has_more && may_be_flat(options, self.dtype) || first.iter().any(is_flat)
     }
 
-    /// Begins the object in the store; `first` are the chunks known so far, all of them or the first few.
-    pub fn begin(&self, writer: &mut StoreWriter, first: &[Coded<'_>]) -> Result<ObjectWriter> {
+    /// Begins the object in the store; `first` are the chunks known so far, all of them or at least [`window_chunks`].
+    pub fn begin(
+        &self,
+        writer: &mut StoreWriter,
+        options: &EncodeOptions,
+        first: &[Coded<'_>],
+    ) -> Result<ObjectWriter> {
+        // More threads know more chunks; the head must not say more for that.
+        let least = usize::try_from(window_chunks(self.dtype.chunk_bytes(), 0));
+        let first = first.get(..least.unwrap_or(0)).unwrap_or(first);
         let whole = first.len() as u64 == self.chunk_count();
         let needs_base = !whole || first.iter().any(|chunk| uses_base(chunk.codec));
         let base = self.base.as_ref().filter(|_| needs_base);
@@ -389,7 +405,7 @@ impl NewObject {
         let required = required
             | if is_in_parts { PREDICTED_PARTS } else { 0 }
             | if common.is_empty() { 0 } else { COMMON }
-            | if self.may_be_flat(first) {
+            | if self.has_flat(options, first) {
                 FLAT_TAILS
             } else {
                 0
@@ -423,7 +439,7 @@ impl NewObject {
         read: &(impl Fn(u64, &mut [u8]) -> Result<()> + Sync),
     ) -> Result<u64> {
         let encode = |index: u64| self.read_and_encode(reader, options, index, read);
-        let window = 2 * pool.current_num_threads() as u64;
+        let window = window_chunks(self.dtype.chunk_bytes(), pool.current_num_threads());
         let (count, mut next) = (self.chunk_count(), 0);
         let mut output: Option<ObjectWriter> = None;
         while next < count {
@@ -438,7 +454,7 @@ impl NewObject {
                 (Ok(chunks), Some(open)) => (chunks, open),
                 (Ok(chunks), None) => {
                     let first: Vec<_> = chunks.iter().map(EncodedChunk::coded).collect();
-                    let open = self.begin(writer, &first)?;
+                    let open = self.begin(writer, options, &first)?;
                     (chunks, open)
                 }
                 (Err(error), open) => {

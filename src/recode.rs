@@ -20,15 +20,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hash::Hash;
 use crate::object_factors::Preparation;
 use crate::object_reader::{ObjectReader, OpenObject};
-use crate::object_writer::{Base, Digest, EncodedChunk, NewObject};
+use crate::object_writer::{Base, Digest, EncodedChunk, NewObject, window_chunks};
 use crate::report::Monitor;
 use crate::store::index::Record;
 use crate::store::object::COMMON;
 use crate::store::{ObjectWriter, Store, StoreWriter};
 use crate::threads;
-
-/// Bytes of an object that are held decoded at a time.
-const WINDOW_BYTES: usize = 32 << 20;
 
 /// How to recode.
 #[derive(Clone, Copy, Debug)]
@@ -266,9 +263,7 @@ impl Job<'_> {
         output: &mut Option<ObjectWriter>,
     ) -> Result<()> {
         let count = object.chunk_count();
-        let window = (WINDOW_BYTES / object.dtype.chunk_bytes())
-            .max(2 * self.options.threads)
-            .max(1) as u64;
+        let window = window_chunks(object.dtype.chunk_bytes(), self.options.threads);
         let mut next = 0;
         while next < count {
             let end = count.min(next + window);
@@ -281,7 +276,7 @@ impl Job<'_> {
             })?;
             if output.is_none() {
                 let first: Vec<_> = chunks.iter().map(EncodedChunk::coded).collect();
-                *output = Some(object.begin(writer, &first)?);
+                *output = Some(object.begin(writer, &self.options.encode, &first)?);
             }
             let Some(open) = output.as_mut() else {
                 return Ok(());

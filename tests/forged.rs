@@ -412,6 +412,7 @@ fn forged_objects_are_refused() {
         ("a shared section longer than the file", good().set(32, &[0, 0, 0, 4]), None, "damaged"),
         ("a shared section that is not there", with(&|f| { *f = f.clone().with_shared(b"xy"); f.payload.truncate(60) }), None, "cut short"),
         ("an unknown codec", with(&|f| f.codec = 200), None, "codec 200"),
+        ("flat tails that are not announced", with(&|f| { f.codec = 5; f.payload[0] = 5 }), None, "flat tails"),
         ("an empty payload", with(&|f| { f.encoded_len = 0; f.payload.clear() }), None, "ends too early"),
         ("a payload of no length", with(&|f| f.encoded_len = 0), None, "cut short"),
         ("a payload longer than the file", with(&|f| f.encoded_len = 65), None, "cut short"),

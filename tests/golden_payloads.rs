@@ -99,6 +99,7 @@ fn cases() -> Vec<Case> {
         (DType::Bf16, 1 | FLAT, 64, false),
         (DType::Bf16, 3 | FLAT | FINE_TABLE, 64, false),
         (DType::Bf16, 3 | FLAT | ALL, 64, false),
+        (DType::Bf16, 3 | FLAT | ALL, 4, false),
         (DType::F16, 3 | FLAT, 64, false),
         (DType::F32, 1 | FLAT, 64, false),
         (DType::F64, 1 | FLAT, 64, false),
@@ -251,7 +252,7 @@ impl Case {
         !self.delta && self.kind & FLAT != 0
     }
 
-    /// Words without zeros, of any sign, whose tails are of few values.
+    /// Words of any sign whose tails are of few values; now and then a zero of either sign, or one far outside the window.
     fn flat_content(&self) -> Vec<u8> {
         let mut random = Random::new(u64::from(self.dtype.code()));
         let size = self.dtype.size();
@@ -269,7 +270,14 @@ impl Case {
             };
             let head = 0x38 | exponent | random.next() & 0x80;
             let tail = random.next() % 8 * 0x2469_1357_9BDF % (1 << (8 * size - 8));
-            (head << (8 * size - 8) | tail).to_le_bytes()
+            let top = 1 << (8 * size - 1);
+            let word = match element % 7000 {
+                6997 => 0,
+                6998 => top,
+                6999 => top - 2,
+                _ => head << (8 * size - 8) | tail,
+            };
+            word.to_le_bytes()
         };
         let words = (0..self.elements()).map(word);
         words.flat_map(|word| word.into_iter().take(size)).collect()
@@ -325,10 +333,16 @@ fn the_list_of_golden_payloads_is_complete() {
     let entries = fs::read_dir(directory().join("v1")).unwrap();
     let there = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(there.collect::<BTreeSet<_>>(), wanted);
-    let kinds: BTreeSet<u8> = cases().iter().map(|case| case.kind).collect();
+    let kinds = |delta: bool| -> BTreeSet<u8> {
+        let cases = cases().into_iter().filter(|case| case.delta == delta);
+        cases.map(|case| case.kind).collect()
+    };
     let alone = [0, 1, 3, 5, 7, 9, 11, 13, 15, 16];
     let shared = [3 | SHARED, 1 | ALL, 3 | ALL, 7 | ALL, 3 | FINE_TABLE | ALL];
-    assert_eq!(kinds, alone.into_iter().chain(shared).collect());
+    assert_eq!(kinds(true), alone.into_iter().chain(shared).collect());
+    let flat = [1 | FLAT, 3 | FLAT, 3 | FLAT | FINE_TABLE, 3 | FLAT | ALL];
+    let in_words = [1, 3, 9, 11, 16, 3 | ALL];
+    assert_eq!(kinds(false), in_words.into_iter().chain(flat).collect());
 }
 
 /// Writes the payloads of this version anew, and pins their chunks.

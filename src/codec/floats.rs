@@ -84,6 +84,11 @@ pub fn may_learn(options: &EncodeOptions, dtype: DType, row_len: u64) -> bool {
         && Shared::may_learn(options.effort, dtype, row_len)
 }
 
+/// Tells whether an object of this type may have chunks in which tails lie flat.
+pub fn may_be_flat(options: &EncodeOptions, dtype: DType) -> bool {
+    options.family == Family::Auto && dtype.is_float() && rans::may_be_flat(dtype)
+}
+
 /// Tells whether tails lie flat in a payload, or in a part of it.
 pub fn is_flat(codec: CodecId, payload: &[u8]) -> bool {
     let is_alone = |codec, payload: &[u8]| codec == SOLO_RANS.id() && rans::is_flat(payload);

@@ -476,7 +476,7 @@ impl Session<'_> {
 
 /// Writes what is encoded; its memory is for what is encoded next.
 fn write(run: &mut Run<'_>, output: &mut Output, done: Done) -> Result<()> {
-    let (bytes, spare) = output.write(&mut run.writer, done)?;
+    let (bytes, spare) = output.write(&mut run.writer, &run.options.encode, done)?;
     run.monitor.advance(bytes);
     run.spare.push(spare);
     Ok(())

@@ -11,7 +11,7 @@ use crate::buffers::{Appended, Appender, Place};
 use crate::codec::{CodecId, EncodeOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::object_reader::ObjectReader;
-use crate::object_writer::{Coded, NewObject, digest_chunk};
+use crate::object_writer::{Coded, NewObject, digest_chunk, window_chunks};
 use crate::report::Savings;
 use crate::sketch::Sketch;
 use crate::source::OpenFile;
@@ -99,11 +99,6 @@ pub fn cut(objects: Vec<Planned>, threads: usize) -> Vec<Work> {
         }));
     }
     works
-}
-
-/// Chunks of a long object that are encoded together: about 32 MiB, and two a thread at least.
-fn window_chunks(chunk_bytes: usize, threads: usize) -> u64 {
-    ((32 << 20) / chunk_bytes).max(2 * threads).max(1) as u64
 }
 
 impl Work {
@@ -233,7 +228,12 @@ pub struct Output {
 
 impl Output {
     /// Writes a piece of work, in order. Returns the raw bytes that it stood for, and memory to be used again.
-    pub fn write(&mut self, writer: &mut StoreWriter, done: Done) -> Result<(u64, Vec<Vec<u8>>)> {
+    pub fn write(
+        &mut self,
+        writer: &mut StoreWriter,
+        options: &EncodeOptions,
+        done: Done,
+    ) -> Result<(u64, Vec<Vec<u8>>)> {
         let mut raw_bytes = 0;
         for ((planned, chunks), encoded) in done
             .work
@@ -251,7 +251,7 @@ impl Output {
                 open
             } else {
                 let first: Vec<_> = encoded.iter().map(coded).collect();
-                object.begin(writer, &first)?
+                object.begin(writer, options, &first)?
             };
             for (index, chunk) in chunks.clone().zip(encoded) {
                 let payload = done.payloads.get(&chunk.payload);

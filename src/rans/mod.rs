@@ -148,6 +148,11 @@ pub struct Scratch {
     cells: cells::Cells,
 }
 
+/// Tells whether tails of words alone of this type may lie flat.
+pub fn may_be_flat(dtype: DType) -> bool {
+    token::Format::of(dtype).is_some_and(token::Format::has_escapes)
+}
+
 /// Tells whether a payload of words alone has tails that lie flat.
 pub fn is_flat(payload: &[u8]) -> bool {
     const FLAT: u8 = flags::CODED | flags::FLAT;

@@ -1,7 +1,8 @@
 //! Tokens: a small alphabet for the head of each element, and raw bits for its tail.
 //!
 //! Every element becomes a *code*, an unsigned integer of the element's width with the sign in the lowest bit.
-//! Token `t` stands for the codes `base[t] + (raw << shift)` with `raw` of `raw_bits[t]` bits.
+//! Token `t` stands for the codes `base[t] + (raw << shift)` with `raw` of `raw_bits[t]` bits, and where tails lie flat for
+//! `base[t] + (raw << up)`, the bits below `up` aside.
 #![allow(
     clippy::indexing_slicing,
     reason = "a token is a byte, and tables have an entry for each"
@@ -257,8 +258,11 @@ impl TokenMap {
         map
     }
 
-    /// Takes the low bits of codes from what is coded: tails lie flat.
+    /// Takes the low bits of codes from what is coded: tails lie flat. Once only.
+    ///
+    /// [`Self::split`], [`Self::join`] and [`Self::escaped`] go on with whole tails; encoders drop what is not coded last.
     pub(super) fn lay_flat(&mut self) {
+        debug_assert!(!self.is_flat(), "an escape would lose its bits twice");
         if let Shape::Window { low, .. } = self.shape {
             for bits in &mut self.raw_bits {
                 *bits = bits.saturating_sub(low as u8);

@@ -15,7 +15,7 @@ mod neon;
 mod scalar;
 mod tails;
 
-use super::token::TokenMap;
+use super::token::{Shape, TokenMap};
 
 pub(super) use narrow::{CutRun, for_each_code};
 pub(super) use scalar::{Relation, Word, decode as decode_codes, load};
@@ -80,6 +80,50 @@ impl Coder<'_> {
     /// Bytes of words that an encoder of `elements` elements may write, and some that it may touch.
     pub(super) fn room(&self, elements: usize) -> usize {
         group_bytes(elements, self.planes) + 64
+    }
+}
+
+/// Where raw bits begin and how many there are: what loops over vectors reckon with instead of looking it up by token.
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    expect(dead_code, reason = "only loops over vectors need it")
+)]
+struct Layout {
+    /// Tokens below this one carry no raw bits (differences) or all the same number (words alone).
+    plain: u32,
+    /// Raw bits of an escape.
+    escape_bits: u32,
+    /// Differences: bits of head and sign; words alone: bits below a token.
+    shift: u32,
+    /// Raw bits of the first token that has any.
+    least: u32,
+    /// Differences: the leading one; words alone: the first code.
+    lead: u32,
+}
+
+#[cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    expect(dead_code, reason = "only loops over vectors need it")
+)]
+impl Layout {
+    fn of(map: &TokenMap) -> Self {
+        let escape_bits = map.raw_bits.get(map.escape).map_or(0, |&bits| bits.into());
+        match map.shape {
+            Shape::Log { linear, head } => Self {
+                plain: 1 << linear,
+                escape_bits,
+                shift: head + 1,
+                least: linear.saturating_sub(head + 1),
+                lead: 1 << head,
+            },
+            Shape::Window { low, first, tokens } => Self {
+                plain: tokens,
+                escape_bits,
+                shift: low,
+                least: map.raw_bits[0].into(),
+                lead: (first << low) as u32,
+            },
+        }
     }
 }
 

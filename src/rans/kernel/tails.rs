@@ -39,7 +39,7 @@ macro_rules! width {
                 for (words, tails) in groups.iter_mut().zip(&mut tails) {
                     add_group::<BITS>(tails, words);
                 }
-                if let Some(tails) = tails.next() {
+                if let Some(tails) = tails.next().filter(|_| !rest.is_empty()) {
                     let mut words = [0; GROUP * SIZE];
                     words[..rest.len()].copy_from_slice(rest);
                     add_group::<BITS>(tails, &mut words);

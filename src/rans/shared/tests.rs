@@ -121,6 +121,8 @@ fn chunks_like_the_samples_use_all_of_it_and_take_less() {
             (Effort::Max, true),
         ] {
             let shared = learnt(dtype, effort, has_base);
+            let is_flat = !has_base && shared.kind & flags::FLAT != 0;
+            assert_eq!(is_flat, !has_base, "tails of words alone lie flat");
             let (raw, base) = pair(dtype, 370, 9);
             // It begins and ends within a row.
             let part = 31 * dtype.size()..(31 + 35_000) * dtype.size();

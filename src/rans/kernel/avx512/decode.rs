@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 
 use super::super::super::token::{Shape, TOKENS};
 use super::super::scalar::{Codes, Target};
-use super::super::{Coder, Relation, group_bytes};
+use super::super::{Coder, Layout, Relation, group_bytes};
 use super::words::{moved, rotated};
 use super::{LANES, VECTORS, WIDTH, gather, has_fast_gather};
 
@@ -51,26 +51,13 @@ struct Kit {
 fn kit(coder: &Coder<'_>, contexts: usize) -> Kit {
     let map = coder.map;
     let set = |value: u32| _mm512_set1_epi32(value as i32);
-    let (plain, escape_bits, shift, least, lead) = match map.shape {
-        Shape::Log { linear, head } => (
-            1 << linear,
-            map.bits - 1,
-            head + 1,
-            linear.saturating_sub(head + 1),
-            1 << head,
-        ),
-        Shape::Window { low, first, tokens } => {
-            let escape_bits = map.raw_bits[map.escape.min(TOKENS - 1)];
-            let least = map.raw_bits[0];
-            (
-                tokens,
-                escape_bits.into(),
-                low,
-                least.into(),
-                (first << low) as u32,
-            )
-        }
-    };
+    let Layout {
+        plain,
+        escape_bits,
+        shift,
+        least,
+        lead,
+    } = Layout::of(map);
     let small = matches!(map.shape, Shape::Log { .. }) && map.alphabet <= 128;
     Kit {
         table_bits: _mm_cvtsi32_si128(coder.table_bits as i32),

@@ -3,9 +3,8 @@
 
 use std::arch::aarch64::*;
 
-use super::super::super::token::{Shape, TOKENS};
 use super::super::scalar::Target;
-use super::super::{Coder, group_bytes};
+use super::super::{Coder, Layout, group_bytes};
 use super::codes::{narrow_codes, wide_codes};
 use super::codes::{store_narrow, store_wide};
 use super::{Bytes, LANES, QUARTERS, States, VECTORS};
@@ -62,26 +61,13 @@ pub(super) struct Kit {
 impl Kit {
     fn new(coder: &Coder<'_>, contexts: usize) -> Self {
         let map = coder.map;
-        let (plain, escape_bits, shift, least, lead) = match map.shape {
-            Shape::Log { linear, head } => (
-                1 << linear,
-                map.bits - 1,
-                head + 1,
-                linear.saturating_sub(head + 1),
-                1 << head,
-            ),
-            Shape::Window { low, first, tokens } => {
-                let escape_bits = map.raw_bits[map.escape.min(TOKENS - 1)];
-                let least = map.raw_bits[0];
-                (
-                    tokens,
-                    escape_bits.into(),
-                    low,
-                    least.into(),
-                    (first << low) as u32,
-                )
-            }
-        };
+        let Layout {
+            plain,
+            escape_bits,
+            shift,
+            least,
+            lead,
+        } = Layout::of(map);
         Self {
             table_bits: coder.table_bits as i32,
             last: (contexts - 1).min(255) as u8,
