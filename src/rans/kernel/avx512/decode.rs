@@ -145,9 +145,9 @@ fn decode_by<const PLANES: usize, const SOLO: bool, const GATHER: bool>(
             let ctx = _mm512_loadu_si512(ctx.as_ptr().add(done * LANES).cast());
             let entry = symbols::<PLANES, SOLO, GATHER>(&kit, coder, ctx, &mut x, &mut from);
             let code = if SOLO {
-                solo_codes::<PLANES>(&kit, &entry, &mut x, &mut from)
+                solo_codes::<PLANES, GATHER>(&kit, &entry, &mut x, &mut from)
             } else {
-                delta_codes::<PLANES>(&kit, &entry, &mut x, &mut from)
+                delta_codes::<PLANES, GATHER>(&kit, &entry, &mut x, &mut from)
             };
             store(&code, &mut target, done);
             at += usize::try_from(from.offset_from(start)).unwrap_or(need);
@@ -162,8 +162,10 @@ fn decode_by<const PLANES: usize, const SOLO: bool, const GATHER: bool>(
     done * LANES
 }
 
-/// Takes a symbol off every lane and returns their entries, tokens in the lowest bytes; there is one for each version of
-/// the loop, so that the compiler puts it there and keeps the states in registers.
+/// Takes a symbol off every lane and returns their entries, tokens in the lowest bytes.
+///
+/// This and what follows is there once for each version of the loop, whether it asks for `GATHER` or not: what is called from one place
+/// only the compiler puts there, and so it keeps the states in registers.
 ///
 /// # Safety
 /// As for [`refill`], once a vector.
@@ -234,7 +236,7 @@ unsafe fn join(x: &mut __m512i, bits: __m512i, above: __m512i, from: &mut *const
 /// As for [`refill`], `PLANES` times a vector.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-unsafe fn delta_codes<const PLANES: usize>(
+unsafe fn delta_codes<const PLANES: usize, const GATHER: bool>(
     kit: &Kit,
     entry: &[__m512i; VECTORS],
     x: &mut [__m512i; VECTORS],
@@ -251,8 +253,8 @@ unsafe fn delta_codes<const PLANES: usize>(
     // SAFETY: the caller's.
     unsafe {
         match kit.small {
-            Some(small) if PLANES == 1 => small_codes(&small, entry, x, from),
-            _ => large_codes::<PLANES>(kit, &token, x, from),
+            Some(small) if PLANES == 1 => small_codes::<GATHER>(&small, entry, x, from),
+            _ => large_codes::<PLANES, GATHER>(kit, &token, x, from),
         }
     }
 }
@@ -263,7 +265,7 @@ unsafe fn delta_codes<const PLANES: usize>(
 /// As for [`refill`], once a vector.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-unsafe fn small_codes(
+unsafe fn small_codes<const GATHER: bool>(
     [bits, above]: &[[__m512i; 2]; 2],
     entry: &[__m512i; VECTORS],
     x: &mut [__m512i; VECTORS],
@@ -290,7 +292,7 @@ unsafe fn small_codes(
 /// As for [`refill`], `PLANES` times a vector.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-unsafe fn large_codes<const PLANES: usize>(
+unsafe fn large_codes<const PLANES: usize, const GATHER: bool>(
     kit: &Kit,
     token: &[__m512i; VECTORS],
     x: &mut [__m512i; VECTORS],
@@ -317,7 +319,7 @@ unsafe fn large_codes<const PLANES: usize>(
         code[v] = _mm512_mask_or_epi32(token[v], tailed, above, sign);
     }
     // SAFETY: the caller's.
-    unsafe { add_raw::<PLANES>(&mut code, &mut left, kit.up, x, from) };
+    unsafe { add_raw::<PLANES, GATHER>(&mut code, &mut left, kit.up, x, from) };
     code
 }
 
@@ -327,7 +329,7 @@ unsafe fn large_codes<const PLANES: usize>(
 /// As for [`refill`], `PLANES` times a vector.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-unsafe fn add_raw<const PLANES: usize>(
+unsafe fn add_raw<const PLANES: usize, const GATHER: bool>(
     code: &mut [__m512i; VECTORS],
     left: &mut [__m512i; VECTORS],
     shift: i32,
@@ -354,7 +356,7 @@ unsafe fn add_raw<const PLANES: usize>(
 /// As for [`refill`], `PLANES` times a vector.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-unsafe fn solo_codes<const PLANES: usize>(
+unsafe fn solo_codes<const PLANES: usize, const GATHER: bool>(
     kit: &Kit,
     entry: &[__m512i; VECTORS],
     x: &mut [__m512i; VECTORS],
@@ -390,7 +392,7 @@ unsafe fn solo_codes<const PLANES: usize>(
         left[v] = _mm512_mask_mov_epi32(left[v], escape, kit.escape_bits);
     }
     // SAFETY: the caller's.
-    unsafe { add_raw::<PLANES>(&mut code, &mut left, kit.up, x, from) };
+    unsafe { add_raw::<PLANES, GATHER>(&mut code, &mut left, kit.up, x, from) };
     code
 }
 
