@@ -151,7 +151,7 @@ fn scaled(
     classes: bool,
     scratch: &mut Scratch,
 ) -> (Scales, Merged<64>, Vec<u8>) {
-    let scales = fit_scales(isa, grid, link, classes, scratch);
+    let scales = fit_scales(isa, effort, grid, link, classes, scratch);
     count_bins(isa, grid, &scales, scratch);
     let merged = merge::<64>(&scratch.parts.counts, effort.most_contexts());
     let mut side = Vec::new();
@@ -271,6 +271,7 @@ pub(super) fn count_sample(ctx: &[u8], parts: &mut Parts) -> usize {
 /// Fits the scales of the chunk whose parts are in `scratch`.
 pub(super) fn fit_scales(
     isa: Isa,
+    effort: Effort,
     grid: Grid,
     link: &Link,
     classes: bool,
@@ -282,7 +283,8 @@ pub(super) fn fit_scales(
     } else {
         [64; CLASSES]
     };
-    fit::fit(isa, parts, grid, link, class, sweeps(classes))
+    let first = effort.first_sweep();
+    fit::fit(isa, parts, grid, link, class, sweeps(classes), first)
 }
 
 /// Sweeps in which scales are fitted.

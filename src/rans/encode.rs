@@ -34,6 +34,11 @@ impl Effort {
     pub(super) fn most_contexts(self) -> usize {
         if self == Self::Max { 40 } else { 24 }
     }
+
+    /// All sweeps that fit scales but the last look at one of so many parts of a chunk: what they only guess the last one mends.
+    pub(super) fn first_sweep(self) -> usize {
+        if self == Self::Max { 1 } else { 4 }
+    }
 }
 
 /// How the parts of a chunk are to be coded.

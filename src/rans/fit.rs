@@ -8,8 +8,10 @@
     reason = "rows, columns and classes are those of the grid"
 )]
 
+use std::ops::Range;
+
 use super::Grid;
-use super::kernel::{Isa, Link, RunScales};
+use super::kernel::{Isa, Link, TILE_ROWS, Tile};
 use super::parts::Parts;
 use super::token::CLASSES;
 
@@ -166,7 +168,8 @@ pub(super) fn sample(elements: usize) -> impl Iterator<Item = std::ops::Range<us
         .map(move |run| run * 64..(run * 64 + 64).min(elements))
 }
 
-/// Fits row and column scales in `sweeps` passes over the chunk; classes keep theirs.
+/// Fits row and column scales in `sweeps` passes over the chunk, of which all but the last look at one of `first` parts; classes
+/// keep theirs.
 pub(super) fn fit(
     isa: Isa,
     parts: &Parts,
@@ -174,6 +177,7 @@ pub(super) fn fit(
     link: &Link,
     class: [i8; CLASSES],
     sweeps: u32,
+    first: usize,
 ) -> Scales {
     let elements = parts.tokens.len();
     let mut scales = Scales {
@@ -182,7 +186,8 @@ pub(super) fn fit(
         columns: vec![0; grid.row_len.min(elements)],
     };
     for number in 0..sweeps {
-        let sums = sweep(isa, parts, grid, link, &scales);
+        let one_of = if number + 1 < sweeps { first } else { 1 };
+        let sums = sweep(isa, parts, grid, link, &scales, one_of);
         let limit = limit(number);
         // Rows take up what is common to all; columns take only what is left.
         let common = update_rows(&mut scales.rows, &sums.rows, limit);
@@ -205,7 +210,7 @@ pub(super) fn fit_rows(
     scales.rows.resize(rows, 0);
     let mut last = Swept::default();
     for number in 0..sweeps {
-        last = sweep(isa, parts, grid, link, scales);
+        last = sweep(isa, parts, grid, link, scales, 1);
         last.common = update_rows(&mut scales.rows, &last.rows, limit(number));
     }
     last
@@ -241,32 +246,85 @@ impl Swept {
     }
 }
 
-/// Sums residuals and slopes of rows and columns.
-fn sweep(isa: Isa, parts: &Parts, grid: Grid, link: &Link, scales: &Scales) -> Swept {
-    let elements = parts.tokens.len();
+/// Sums residuals and slopes of rows and columns, of all elements or of one of so many parts of them.
+fn sweep(
+    isa: Isa,
+    parts: &Parts,
+    grid: Grid,
+    link: &Link,
+    scales: &Scales,
+    one_of: usize,
+) -> Swept {
     let mut columns = (vec![0i32; grid.row_len], vec![0u32; grid.row_len]);
     let mut rows = vec![Sums::default(); scales.rows.len()];
-    for (start, end, row, column) in grid.runs(0, elements) {
-        let within = column..column + (end - start);
-        let run = RunScales {
+    for (start, tile_rows, within) in tiles(grid, parts.tokens.len(), one_of) {
+        let tile = Tile {
+            magnitudes: &parts.magnitudes[start..],
+            classes: &parts.classes[start..],
+            stride: grid.row_len,
             class: &scales.class,
             columns: &scales.columns[within.clone()],
-            row: scales.rows[row],
+            rows: &scales.rows[tile_rows.clone()],
         };
-        let sums = (&mut columns.0[within.clone()], &mut columns.1[within]);
-        let magnitudes = &parts.magnitudes[start..end];
-        let (residual, slope) =
-            isa.residuals(magnitudes, &parts.classes[start..end], &run, link, sums);
-        rows[row] = Sums {
-            residual: i64::from(residual),
-            slope: i64::from(slope),
-        };
+        let mut sums = [(0, 0); TILE_ROWS];
+        let sums = &mut sums[..tile_rows.len()];
+        let of_columns = (&mut columns.0[within.clone()], &mut columns.1[within]);
+        isa.sum_residuals(&tile, link, of_columns, sums);
+        for (row, &mut (residual, slope)) in rows[tile_rows].iter_mut().zip(sums) {
+            row.add(Sums::new(residual, slope));
+        }
     }
     Swept {
         rows,
         columns,
         common: 0,
     }
+}
+
+/// Columns of a tile of which only one of several counts.
+const PIECE: usize = 128;
+
+/// The tiles of a chunk, each with where it starts, its rows and its columns: all of them, or one of so many, every column and row as often.
+fn tiles(
+    grid: Grid,
+    elements: usize,
+    one_of: usize,
+) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> {
+    let mut at = 0;
+    let bands = std::iter::from_fn(move || {
+        let (row, column) = (
+            (grid.column + at) / grid.row_len,
+            (grid.column + at) % grid.row_len,
+        );
+        let whole = (elements - at) / grid.row_len;
+        let (rows, end) = if column == 0 && whole > 0 {
+            (whole.min(TILE_ROWS), grid.row_len)
+        } else {
+            (1, grid.row_len.min(column + elements - at))
+        };
+        let start = at;
+        at += rows * (end - column);
+        (start < elements).then_some((start, row..row + rows, column..end))
+    });
+    bands
+        .enumerate()
+        .flat_map(move |(band, (start, rows, columns))| {
+            let sampled = one_of > 1 && columns.len() >= one_of * PIECE;
+            let (piece, step) = if sampled {
+                (PIECE, one_of)
+            } else {
+                (columns.len(), 1)
+            };
+            let pieces = columns
+                .clone()
+                .step_by(piece)
+                .skip(band % step)
+                .step_by(step);
+            pieces.map(move |from| {
+                let to = columns.end.min(from + piece);
+                (start + (from - columns.start), rows.clone(), from..to)
+            })
+        })
 }
 
 /// Returns the step that all rows have in common.

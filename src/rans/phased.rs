@@ -117,7 +117,7 @@ fn scaled(
     hints: &[u8],
     scratch: &mut Scratch,
 ) -> (Merged, (Scales, Vec<u8>)) {
-    let found = choose::fit_scales(isa, grid, link, true, scratch);
+    let found = choose::fit_scales(isa, effort, grid, link, true, scratch);
     let mut written = Vec::new();
     side::write([&found.rows, &found.columns], &mut written);
     count_cells(isa, grid, &found, hints, scratch);

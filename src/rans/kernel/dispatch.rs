@@ -7,7 +7,10 @@ use super::super::token::{Format, Shape, TokenMap};
 #[cfg(target_arch = "aarch64")]
 use super::neon;
 use super::scalar::Target;
-use super::{Coder, CutRun, Isa, Link, Relation, RunScales, Word, narrow, scalar, tails};
+use super::{
+    Coder, CutRun, Isa, Link, Relation, RunScales, Sums, TILE_ROWS, Tile, Word, narrow, scalar,
+    tails,
+};
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
 
@@ -86,8 +89,28 @@ impl Isa {
         );
     }
 
+    /// Adds each element's residual and slope to its column's, and writes the sums of each row.
+    pub(in super::super) fn sum_residuals(
+        self,
+        tile: &Tile<'_>,
+        link: &Link,
+        columns: (&mut [i32], &mut [u32]),
+        rows: &mut [Sums],
+    ) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Self::Avx512, Ok(rows)) = (self, <&mut [Sums; TILE_ROWS]>::try_from(&mut *rows)) {
+            // SAFETY: this value exists only where the machine has the instructions.
+            *rows = unsafe { avx512::sum_residuals(tile, link, columns) };
+            return;
+        }
+        for (sums, (magnitudes, classes, scales)) in rows.iter_mut().zip(tile.runs()) {
+            let columns = (&mut *columns.0, &mut *columns.1);
+            *sums = self.residuals(magnitudes, classes, &scales, link, columns);
+        }
+    }
+
     /// Adds each element's residual and slope to its column's and returns the sums of the run.
-    pub(in super::super) fn residuals(
+    fn residuals(
         self,
         magnitudes: &[u16],
         classes: &[u8],

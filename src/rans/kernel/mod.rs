@@ -14,12 +14,14 @@ mod narrow;
 mod neon;
 mod scalar;
 mod tails;
+mod tile;
 
 use super::token::{Shape, TokenMap};
 
 pub(super) use narrow::{CutRun, for_each_code};
 pub(super) use scalar::{Relation, Word, decode as decode_codes, load};
 pub(super) use tails::GROUP as TAIL_GROUP;
+pub(super) use tile::{ROWS as TILE_ROWS, Sums, Tile};
 
 /// An instruction set that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -195,7 +195,8 @@ impl Learner {
                 sample.raw,
                 scratch,
             );
-            let mut scales = choose::fit_scales(isa, grid, &plan.link, plan.classes, scratch);
+            let mut scales =
+                choose::fit_scales(isa, self.effort, grid, &plan.link, plan.classes, scratch);
             let mut sums = ColumnSums::default();
             sums.add(&fit::fit_rows(
                 isa,

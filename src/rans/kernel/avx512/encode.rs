@@ -217,26 +217,23 @@ unsafe fn emit(x: &mut __m512i, full: __mmask16, to: &mut *mut u8) {
 
 /// Quotients and remainders, where the quotient is below 2^22 and the divisor below 2^12.
 ///
-/// A reciprocal does not wait for `x` as a division would. It is good to 2^-14, a Newton step makes that 2^-28 and a rounding; with
-/// those of `x` and the product the quotient is off by less than 2^-22 of itself, so by less than one, and one step makes it exact.
+/// A reciprocal does not wait for `x` as a division would. It is good to 2^-14 and a Newton step makes that 2^-28; with it, `x` and the
+/// product all rounded down the quotient is too small by less than 2^-22 of itself, so by less than one, and one step makes it exact.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 fn divide(x: __m512i, divisor: __m512i) -> (__m512i, __m512i) {
+    const DOWN: i32 = _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC;
     let float = _mm512_cvtepi32_ps(divisor);
     let near = _mm512_rcp14_ps(float);
     let error = _mm512_fnmadd_ps(float, near, _mm512_set1_ps(1.0));
-    let ratio = _mm512_mul_ps(_mm512_cvtepu32_ps(x), _mm512_fmadd_ps(near, error, near));
+    let reciprocal = _mm512_fmadd_round_ps::<DOWN>(near, error, near);
+    let ratio = _mm512_mul_round_ps::<DOWN>(_mm512_cvt_roundepu32_ps::<DOWN>(x), reciprocal);
     let quotient = _mm512_cvttps_epi32(ratio);
     let remainder = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, divisor));
-    let one = _mm512_set1_epi32(1);
-    let below = _mm512_cmplt_epi32_mask(remainder, _mm512_setzero_si512());
-    let above = _mm512_cmpge_epi32_mask(remainder, divisor);
-    let quotient = _mm512_mask_sub_epi32(quotient, below, quotient, one);
-    let quotient = _mm512_mask_add_epi32(quotient, above, quotient, one);
-    let remainder = _mm512_mask_add_epi32(remainder, below, remainder, divisor);
+    let short = _mm512_cmpge_epu32_mask(remainder, divisor);
     (
-        quotient,
-        _mm512_mask_sub_epi32(remainder, above, remainder, divisor),
+        _mm512_mask_add_epi32(quotient, short, quotient, _mm512_set1_epi32(1)),
+        _mm512_mask_sub_epi32(remainder, short, remainder, divisor),
     )
 }
 

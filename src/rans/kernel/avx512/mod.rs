@@ -32,6 +32,7 @@ mod decode;
 mod encode;
 mod phases;
 mod scales;
+mod sums;
 mod words;
 
 use super::super::phased;
@@ -43,7 +44,8 @@ pub(super) use cut::cut;
 pub(super) use decode::decode;
 pub(super) use encode::encode;
 pub(super) use phases::phase_contexts;
-pub(super) use scales::{bin_contexts, residuals, scaled_contexts};
+pub(super) use scales::{bin_contexts, scaled_contexts};
+pub(super) use sums::{residuals, sum_residuals};
 pub(super) use words::classes;
 
 /// Lanes of the only interleaving that is coded here.
