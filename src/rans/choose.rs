@@ -8,7 +8,7 @@ use std::mem::take;
 use std::ops::Range;
 
 use super::contexts::Contexts;
-use super::encode::Effort;
+use super::encode::{Effort, Plan, Task};
 use super::fit::{self, Scales};
 use super::kernel::{Isa, Link, RunScales};
 use super::model::{BinMap, Merged, merge};
@@ -28,6 +28,34 @@ pub(super) const MOST_ELEMENTS: usize = 1 << 20;
 
 /// Sweeps over differences; more of them gain nothing. Words alone are linear in their scales and need one.
 const SWEEPS: u32 = 2;
+
+/// What scales and contexts are fitted to, apart from a chunk's parts.
+#[derive(Clone, Copy)]
+pub(super) struct Fitting<'a> {
+    pub(super) isa: Isa,
+    pub(super) effort: Effort,
+    pub(super) grid: Grid,
+    pub(super) link: &'a Link,
+    /// Whether there is a base with classes.
+    pub(super) classes: bool,
+}
+
+impl<'a> Fitting<'a> {
+    pub(super) fn new(task: &Task<'_>, plan: &'a Plan) -> Self {
+        Self {
+            isa: task.isa,
+            effort: task.effort,
+            grid: task.grid(),
+            link: &plan.link,
+            classes: plan.classes,
+        }
+    }
+
+    /// Sweeps in which scales are fitted.
+    pub(super) fn sweeps(&self) -> u32 {
+        sweeps(self.classes)
+    }
+}
 
 /// The contexts chosen for a chunk.
 pub(super) struct Choice {
@@ -59,17 +87,10 @@ impl Choice {
     }
 }
 
-/// Chooses the contexts of the chunk whose parts are in `scratch`, and writes each element's to `scratch.ctx`; `classes`
-/// tells whether it has a base.
-pub(super) fn choose(
-    isa: Isa,
-    effort: Effort,
-    grid: Grid,
-    link: &Link,
-    classes: bool,
-    scratch: &mut Scratch,
-) -> Choice {
-    let choice = choose_map(isa, effort, grid, link, classes, scratch);
+/// Chooses the contexts of the chunk whose parts are in `scratch`, and writes each element's to `scratch.ctx`.
+pub(super) fn choose(fitting: &Fitting<'_>, scratch: &mut Scratch) -> Choice {
+    let choice = choose_map(fitting, scratch);
+    let isa = fitting.isa;
     let ctx = &mut scratch.ctx;
     match &choice.contexts {
         Contexts::Bins(map) => isa.bin_contexts(map, ctx),
@@ -84,20 +105,14 @@ pub(super) fn choose(
 }
 
 /// As [`choose`]; where contexts go by scales, each element's bin is in `scratch.ctx`.
-fn choose_map(
-    isa: Isa,
-    effort: Effort,
-    grid: Grid,
-    link: &Link,
-    classes: bool,
-    scratch: &mut Scratch,
-) -> Choice {
+fn choose_map(fitting: &Fitting<'_>, scratch: &mut Scratch) -> Choice {
+    let &Fitting { effort, grid, .. } = fitting;
     let elements = scratch.parts.tokens.len();
     if effort == Effort::Fast || !is_scalable(grid, elements) {
         return Choice::plain(plain(effort, &mut scratch.parts, false));
     }
-    let (scales, scaled, side) = scaled(isa, effort, grid, link, classes, scratch);
-    let cost = scaled.cost + side_cost(&side, classes);
+    let (scales, scaled, side) = scaled(fitting, scratch);
+    let cost = scaled.cost + side_cost(&side, fitting.classes);
     let exact = effort == Effort::Max;
     let other = plain(effort, &mut scratch.parts, !exact);
     match (cost < other.cost, exact) {
@@ -143,17 +158,10 @@ fn plain(effort: Effort, parts: &mut Parts, sampled: bool) -> Merged<CLASSES> {
 }
 
 /// Fits scales and merges the bins that they give.
-fn scaled(
-    isa: Isa,
-    effort: Effort,
-    grid: Grid,
-    link: &Link,
-    classes: bool,
-    scratch: &mut Scratch,
-) -> (Scales, Merged<64>, Vec<u8>) {
-    let scales = fit_scales(isa, effort, grid, link, classes, scratch);
-    count_bins(isa, grid, &scales, scratch);
-    let merged = merge::<64>(&scratch.parts.counts, effort.most_contexts());
+fn scaled(fitting: &Fitting<'_>, scratch: &mut Scratch) -> (Scales, Merged<64>, Vec<u8>) {
+    let scales = fit_scales(fitting, scratch);
+    count_bins(fitting.isa, fitting.grid, &scales, scratch);
+    let merged = merge::<64>(&scratch.parts.counts, fitting.effort.most_contexts());
     let mut side = Vec::new();
     side::write([&scales.rows, &scales.columns], &mut side);
     (scales, merged, side)
@@ -162,17 +170,15 @@ fn scaled(
 /// As [`choose`] for all chunks of an object, of whose elements the chunk in `scratch` is one in `part`, with these scales:
 /// those of columns, and tables, are paid for once.
 pub(super) fn choose_shared(
-    isa: Isa,
-    effort: Effort,
-    grid: Grid,
+    fitting: &Fitting<'_>,
     scales: Scales,
-    classes: bool,
     part: u32,
     scratch: &mut Scratch,
 ) -> Choice {
-    count_bins(isa, grid, &scales, scratch);
+    let effort = fitting.effort;
+    count_bins(fitting.isa, fitting.grid, &scales, scratch);
     let merged = merge_times::<64>(&mut scratch.parts.counts, part, effort);
-    let cost = merged.cost + side_cost_shared(&scales, classes, part);
+    let cost = merged.cost + side_cost_shared(&scales, fitting.classes, part);
     let Parts {
         tokens,
         classes,
@@ -269,22 +275,13 @@ pub(super) fn count_sample(ctx: &[u8], parts: &mut Parts) -> usize {
 }
 
 /// Fits the scales of the chunk whose parts are in `scratch`.
-pub(super) fn fit_scales(
-    isa: Isa,
-    effort: Effort,
-    grid: Grid,
-    link: &Link,
-    classes: bool,
-    scratch: &Scratch,
-) -> Scales {
-    let parts = &scratch.parts;
-    let class = if classes {
-        fit::fit_classes(parts, link)
+pub(super) fn fit_scales(fitting: &Fitting<'_>, scratch: &Scratch) -> Scales {
+    let class = if fitting.classes {
+        fit::fit_classes(&scratch.parts, fitting.link)
     } else {
         [64; CLASSES]
     };
-    let first = effort.first_sweep();
-    fit::fit(isa, parts, grid, link, class, sweeps(classes), first)
+    fit::fit(fitting, &scratch.parts, class)
 }
 
 /// Sweeps in which scales are fitted.

@@ -7,7 +7,7 @@
 use std::mem::take;
 
 use super::bits::BitWriter;
-use super::choose::choose;
+use super::choose::{Fitting, choose};
 use super::fit;
 use super::kernel::{Coder, Isa, Link, Relation};
 use super::parts::{self, cut};
@@ -15,7 +15,7 @@ use super::phased::{self, Predict};
 use super::shared::{self, Fit};
 use super::table::{self, Counts};
 use super::token::{Format, TokenMap};
-use super::{Chunk, LOW, Scratch, flags, lanes_of, tails};
+use super::{Chunk, Grid, LOW, Scratch, flags, lanes_of, tails};
 
 /// How much time an encoder may take for how small a result; the decoder does not care.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,29 @@ impl Plan {
     }
 }
 
+/// A chunk to be encoded.
+#[derive(Clone, Copy)]
+pub(super) struct Task<'a> {
+    pub(super) isa: Isa,
+    pub(super) effort: Effort,
+    pub(super) format: Format,
+    pub(super) chunk: &'a Chunk<'a>,
+    /// Of predicted elements, each one's phase and side.
+    pub(super) hints: Option<&'a [u8]>,
+    /// The chunk's bytes, whole elements.
+    pub(super) raw: &'a [u8],
+}
+
+impl Task<'_> {
+    pub(super) fn elements(&self) -> usize {
+        self.raw.len() / self.format.bytes()
+    }
+
+    pub(super) fn grid(&self) -> Grid {
+        self.chunk.grid(self.elements())
+    }
+}
+
 /// Appends the payload of `raw` to `out`: at most one byte more than `raw`.
 ///
 /// A chunk of a dtype that the coder does not take, of a part of an element, or whose base has another length, is
@@ -89,7 +112,15 @@ pub fn encode(
             true
         }
         Some(format) if raw.len().is_multiple_of(format.bytes()) && chunk.fits(raw.len()) => {
-            encode_elements(isa, effort, format, chunk, None, raw, scratch, out);
+            let task = Task {
+                isa,
+                effort,
+                format,
+                chunk,
+                hints: None,
+                raw,
+            };
+            encode_elements(&task, scratch, out);
             out.len() - start <= raw.len()
         }
         _ => false,
@@ -137,8 +168,15 @@ pub fn encode_predicted(
                 base: Some(&predicted),
                 ..*chunk
             };
-            let hints = phased.then_some(hints.as_slice());
-            encode_elements(isa, effort, format, &chunk, hints, &reflected, scratch, out);
+            let task = Task {
+                isa,
+                effort,
+                format,
+                chunk: &chunk,
+                hints: phased.then_some(hints.as_slice()),
+                raw: &reflected,
+            };
+            encode_elements(&task, scratch, out);
         }
         (scratch.predicted, scratch.hints, scratch.reflected) = (predicted, hints, reflected);
     }
@@ -150,29 +188,19 @@ pub fn encode_predicted(
 }
 
 /// Appends the smallest payload found.
-#[allow(clippy::too_many_arguments)]
-fn encode_elements(
-    isa: Isa,
-    effort: Effort,
-    format: Format,
-    chunk: &Chunk<'_>,
-    hints: Option<&[u8]>,
-    raw: &[u8],
-    scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-) {
+fn encode_elements(task: &Task<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) {
     let start = out.len();
-    let fit = shared::encode(isa, effort, format, chunk, hints, raw, scratch, out);
-    if fit == Fit::Good && effort != Effort::Max {
+    let fit = shared::encode(task, scratch, out);
+    if fit == Fit::Good && task.effort != Effort::Max {
         return;
     }
     let end = out.len();
-    encode_alone(isa, effort, format, chunk, hints, raw, scratch, out);
+    encode_alone(task, scratch, out);
     if fit == Fit::None {
         return;
     }
-    let elements = raw.len() / format.bytes();
-    let share = chunk.shared.map_or(0, |shared| shared.share(elements));
+    let shared = task.chunk.shared;
+    let share = shared.map_or(0, |shared| shared.share(task.elements()));
     if out.len() - end < end - start + share {
         out.drain(start..end);
     } else {
@@ -181,25 +209,14 @@ fn encode_elements(
 }
 
 /// Appends a payload that nothing but the base is needed for.
-#[allow(clippy::too_many_arguments)]
-fn encode_alone(
-    isa: Isa,
-    effort: Effort,
-    format: Format,
-    chunk: &Chunk<'_>,
-    hints: Option<&[u8]>,
-    raw: &[u8],
-    scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-) {
-    let mut plan = plan(isa, effort, format, chunk, raw, scratch);
-    let elements = raw.len() / format.bytes();
-    let grid = chunk.grid(elements);
-    let choice = match hints {
-        Some(hints) => phased::choose(isa, effort, grid, &plan.link, hints, scratch),
-        None => choose(isa, effort, grid, &plan.link, plan.classes, scratch),
+fn encode_alone(task: &Task<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) {
+    let mut plan = plan(task, scratch);
+    let fitting = Fitting::new(task, &plan);
+    let choice = match task.hints {
+        Some(hints) => phased::choose(&fitting, hints, scratch),
+        None => choose(&fitting, scratch),
     };
-    plan.lay_flat(elements as u64, &choice.counts);
+    plan.lay_flat(task.elements() as u64, &choice.counts);
     out.push(plan.flags | choice.flags());
     out.extend_from_slice(&plan.window.to_le_bytes());
     if let Some((scales, side)) = &choice.scales {
@@ -211,43 +228,35 @@ fn encode_alone(
     let mut writer = BitWriter::new(out);
     choice.contexts.write(plan.classes, &mut writer);
     write_tables(&plan, choice.counts, writer, &mut scratch.table);
-    write_words(isa, &plan, None, raw, scratch, out);
+    write_words(task.isa, &plan, None, task.raw, scratch, out);
 }
 
 /// Cuts a chunk as another one was cut.
-pub(super) fn cut_as(
-    isa: Isa,
-    format: Format,
-    plan: &Plan,
-    base: Option<&[u8]>,
-    raw: &[u8],
-    scratch: &mut Scratch,
-) {
-    let relation = base.map_or(Relation::Solo, Relation::Delta);
+pub(super) fn cut_as(task: &Task<'_>, plan: &Plan, scratch: &mut Scratch) {
+    let &Task {
+        isa, format, raw, ..
+    } = task;
+    let relation = task.chunk.base.map_or(Relation::Solo, Relation::Delta);
     let parts = &mut scratch.parts;
     cut(isa, format, &plan.map, relation, plan.first, raw, parts);
 }
 
 /// Cuts a chunk into the parts in `scratch`, windows where most of it lies.
-pub(super) fn plan(
-    isa: Isa,
-    effort: Effort,
-    format: Format,
-    chunk: &Chunk<'_>,
-    raw: &[u8],
-    scratch: &mut Scratch,
-) -> Plan {
-    let mut plan = match chunk.base {
-        Some(base) => plan_delta(isa, format, raw, base, scratch),
-        None => plan_solo(isa, format, raw, scratch),
+pub(super) fn plan(task: &Task<'_>, scratch: &mut Scratch) -> Plan {
+    let mut plan = match task.chunk.base {
+        Some(base) => plan_delta(task, base, scratch),
+        None => plan_solo(task, scratch),
     };
-    if effort == Effort::Max {
+    if task.effort == Effort::Max {
         plan.flags |= flags::FINE_TABLE;
     }
     plan
 }
 
-fn plan_delta(isa: Isa, format: Format, raw: &[u8], base: &[u8], scratch: &mut Scratch) -> Plan {
+fn plan_delta(task: &Task<'_>, base: &[u8], scratch: &mut Scratch) -> Plan {
+    let &Task {
+        isa, format, raw, ..
+    } = task;
     let top = parts::top_exponent(format, base);
     let fine = parts::fine_pays(format, raw, base);
     let map = TokenMap::delta(format, fine);
@@ -273,7 +282,10 @@ fn plan_delta(isa: Isa, format: Format, raw: &[u8], base: &[u8], scratch: &mut S
     }
 }
 
-fn plan_solo(isa: Isa, format: Format, raw: &[u8], scratch: &mut Scratch) -> Plan {
+fn plan_solo(task: &Task<'_>, scratch: &mut Scratch) -> Plan {
+    let &Task {
+        isa, format, raw, ..
+    } = task;
     let range = parts::solo_range(format, raw);
     let map = TokenMap::solo(format, range.window);
     cut(

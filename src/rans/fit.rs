@@ -11,6 +11,7 @@
 use std::ops::Range;
 
 use super::Grid;
+use super::choose::Fitting;
 use super::kernel::{Isa, Link, TILE_ROWS, Tile};
 use super::parts::Parts;
 use super::token::CLASSES;
@@ -168,17 +169,12 @@ pub(super) fn sample(elements: usize) -> impl Iterator<Item = std::ops::Range<us
         .map(move |run| run * 64..(run * 64 + 64).min(elements))
 }
 
-/// Fits row and column scales in `sweeps` passes over the chunk, of which all but the last look at one of `first` parts; classes
-/// keep theirs.
-pub(super) fn fit(
-    isa: Isa,
-    parts: &Parts,
-    grid: Grid,
-    link: &Link,
-    class: [i8; CLASSES],
-    sweeps: u32,
-    first: usize,
-) -> Scales {
+/// Fits row and column scales in sweeps over the chunk, of which all but the last look at a part of it; classes keep theirs.
+pub(super) fn fit(fitting: &Fitting<'_>, parts: &Parts, class: [i8; CLASSES]) -> Scales {
+    let &Fitting {
+        isa, grid, link, ..
+    } = fitting;
+    let (sweeps, first) = (fitting.sweeps(), fitting.effort.first_sweep());
     let elements = parts.tokens.len();
     let mut scales = Scales {
         class,

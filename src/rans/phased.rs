@@ -7,11 +7,11 @@
 
 use super::bits::{BitReader, BitWriter};
 use super::cells::{Merged, merge};
-use super::choose::{self, Choice};
+use super::choose::{self, Choice, Fitting};
 use super::contexts::Contexts;
 use super::encode::Effort;
 use super::fit::{self, Scales};
-use super::kernel::{Isa, Link, Relation};
+use super::kernel::{Isa, Relation};
 use super::model::BinMap;
 use super::table::{CONTEXTS, Counts};
 use super::token::{CLASSES, Format, TokenMap};
@@ -68,18 +68,14 @@ pub(super) fn reflect(predicted: &[u8], hints: &[u8], words: &mut [u8]) {
 }
 
 /// Chooses the contexts of the chunk whose parts are in `scratch`, and writes each element's to `scratch.ctx`.
-pub(super) fn choose(
-    isa: Isa,
-    effort: Effort,
-    grid: Grid,
-    link: &Link,
-    hints: &[u8],
-    scratch: &mut Scratch,
-) -> Choice {
+pub(super) fn choose(fitting: &Fitting<'_>, hints: &[u8], scratch: &mut Scratch) -> Choice {
+    let &Fitting {
+        isa, effort, grid, ..
+    } = fitting;
     let elements = scratch.parts.tokens.len();
     scratch.ctx.resize(elements, 0);
     let may_scale = effort != Effort::Fast && choose::is_scalable(grid, elements);
-    let scaled = may_scale.then(|| scaled(isa, effort, grid, link, hints, scratch));
+    let scaled = may_scale.then(|| scaled(fitting, hints, scratch));
     let (best, scales) = match scaled {
         Some((merged, scales)) => {
             let cost = merged.cost + choose::side_cost(&scales.1, true);
@@ -110,18 +106,15 @@ pub(super) fn choose(
 
 /// Contexts by scale and phase, and the scales; writes each element's first cell to `scratch.ctx`.
 fn scaled(
-    isa: Isa,
-    effort: Effort,
-    grid: Grid,
-    link: &Link,
+    fitting: &Fitting<'_>,
     hints: &[u8],
     scratch: &mut Scratch,
 ) -> (Merged, (Scales, Vec<u8>)) {
-    let found = choose::fit_scales(isa, effort, grid, link, true, scratch);
+    let found = choose::fit_scales(fitting, scratch);
     let mut written = Vec::new();
     side::write([&found.rows, &found.columns], &mut written);
-    count_cells(isa, grid, &found, hints, scratch);
-    let merged = merge(&mut scratch.cells, effort.most_contexts());
+    count_cells(fitting.isa, fitting.grid, &found, hints, scratch);
+    let merged = merge(&mut scratch.cells, fitting.effort.most_contexts());
     (merged, (found, written))
 }
 
@@ -153,14 +146,15 @@ pub(super) fn merge_scaled(
 /// As [`choose`] for all chunks of an object, of whose elements the chunk in `scratch` is one in `part`, with these scales:
 /// those of columns, and tables, are paid for once.
 pub(super) fn choose_shared(
-    isa: Isa,
-    effort: Effort,
-    grid: Grid,
+    fitting: &Fitting<'_>,
     scales: Scales,
     hints: &[u8],
     part: u32,
     scratch: &mut Scratch,
 ) -> Choice {
+    let &Fitting {
+        isa, effort, grid, ..
+    } = fitting;
     count_cells(isa, grid, &scales, hints, scratch);
     scratch.cells.multiply(part);
     let scaled = merge(&mut scratch.cells, effort.most_contexts());

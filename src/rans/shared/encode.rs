@@ -3,14 +3,13 @@
 use super::super::bits::BitWriter;
 use super::super::choose;
 use super::super::contexts::Contexts;
-use super::super::encode::{Effort, Plan, cut_as, write_tables, write_words};
+use super::super::encode::{Plan, Task, cut_as, write_tables, write_words};
 use super::super::fit::{self, Scales};
-use super::super::kernel::Isa;
 use super::super::log2::{self, xlog2};
 use super::super::model::BinMap;
 use super::super::table::Counts;
-use super::super::token::{Format, TOKENS};
-use super::super::{Chunk, Grid, Scratch, flags, phased, side, tails};
+use super::super::token::TOKENS;
+use super::super::{Grid, Scratch, flags, phased, side, tails};
 use super::{Learnt, Shared};
 
 /// How well what is shared suits a chunk.
@@ -25,58 +24,36 @@ pub(in super::super) enum Fit {
 }
 
 /// Appends a payload that uses what is shared, if that is of chunks like this one, to `out`.
-#[allow(clippy::too_many_arguments)]
-pub(in super::super) fn encode(
-    isa: Isa,
-    effort: Effort,
-    format: Format,
-    chunk: &Chunk<'_>,
-    hints: Option<&[u8]>,
-    raw: &[u8],
-    scratch: &mut Scratch,
-    out: &mut Vec<u8>,
-) -> Fit {
-    let elements = raw.len() / format.bytes();
-    let shared = chunk.shared.filter(|shared| {
-        shared.is_for(chunk)
-            && hints.is_some() == matches!(shared.contexts, Contexts::Cells(_))
-            && elements <= choose::MOST_ELEMENTS
+pub(in super::super) fn encode(task: &Task<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) -> Fit {
+    let shared = task.chunk.shared.filter(|shared| {
+        shared.is_for(task.chunk)
+            && task.hints.is_some() == matches!(shared.contexts, Contexts::Cells(_))
+            && task.elements() <= choose::MOST_ELEMENTS
     });
     let Some((shared, learnt)) = shared.and_then(|it| Some((it, it.learnt.as_ref()?))) else {
         return Fit::None;
     };
     let coder = Common {
-        isa,
-        effort,
+        task,
         shared,
         learnt,
-        grid: chunk.grid(elements),
-        hints,
+        grid: task.grid(),
     };
-    coder.encode(format, chunk.base, raw, scratch, out)
+    coder.encode(scratch, out)
 }
 
 /// A chunk being coded with what is shared.
 struct Common<'a> {
-    isa: Isa,
-    effort: Effort,
+    task: &'a Task<'a>,
     shared: &'a Shared,
     learnt: &'a Learnt,
     grid: Grid,
-    hints: Option<&'a [u8]>,
 }
 
 impl Common<'_> {
-    fn encode(
-        &self,
-        format: Format,
-        base: Option<&[u8]>,
-        raw: &[u8],
-        scratch: &mut Scratch,
-        out: &mut Vec<u8>,
-    ) -> Fit {
-        let plan = self.plan(format);
-        cut_as(self.isa, format, &plan, base, raw, scratch);
+    fn encode(&self, scratch: &mut Scratch, out: &mut Vec<u8>) -> Fit {
+        let plan = self.plan();
+        cut_as(self.task, &plan, scratch);
         let mut scales = self.shared.scales.clone();
         let gain = scales
             .as_mut()
@@ -85,13 +62,12 @@ impl Common<'_> {
         let loss = self.loss(gain, scratch);
         let has_own_tables = loss.is_over_tables() && scales.is_some();
         let kind = self.shared.kind | flags::SHARED;
-        out.push(
-            kind | if has_own_tables {
-                0
-            } else {
-                flags::SHARED_TABLES
-            },
-        );
+        let tables = if has_own_tables {
+            0
+        } else {
+            flags::SHARED_TABLES
+        };
+        out.push(kind | tables);
         if let Some(scales) = &scales {
             side::write([&scales.rows, &[]], out);
         }
@@ -101,7 +77,7 @@ impl Common<'_> {
         } else {
             Some(self.learnt.table.as_slice())
         };
-        write_words(self.isa, &plan, table, raw, scratch, out);
+        write_words(self.task.isa, &plan, table, self.task.raw, scratch, out);
         if loss.is_great() || loss.is_over_tables() && !has_own_tables {
             Fit::Poor
         } else {
@@ -109,12 +85,12 @@ impl Common<'_> {
         }
     }
 
-    fn plan(&self, format: Format) -> Plan {
+    fn plan(&self) -> Plan {
         let (window, kind) = (self.shared.window, self.shared.kind);
         Plan {
             map: self.learnt.map.clone(),
             link: self.learnt.link.clone(),
-            planes: format.planes(),
+            planes: self.task.format.planes(),
             flags: kind,
             window,
             first: self.learnt.first,
@@ -126,22 +102,23 @@ impl Common<'_> {
     fn fit_rows(&self, scales: &mut Scales, scratch: &Scratch) -> i64 {
         let sweeps = choose::sweeps(self.shared.is_delta);
         let (parts, link) = (&scratch.parts, &self.learnt.link);
-        let swept = fit::fit_rows(self.isa, parts, self.grid, link, scales, sweeps);
+        let swept = fit::fit_rows(self.task.isa, parts, self.grid, link, scales, sweeps);
         swept.column_gain()
     }
 
     /// Writes each element's context to `scratch.ctx`.
     fn put_contexts(&self, scales: Option<&Scales>, scratch: &mut Scratch) {
+        let isa = self.task.isa;
         let classes = &scratch.parts.classes;
         let ctx = &mut scratch.ctx;
         ctx.resize(classes.len(), 0);
         let cells = phased::scale_cells();
         match (&self.shared.contexts, scales) {
             (Contexts::Bins(map), Some(scales)) => {
-                choose::contexts(self.isa, self.grid, scales, classes, &BinMap(*map), ctx);
+                choose::contexts(isa, self.grid, scales, classes, &BinMap(*map), ctx);
             }
             (Contexts::Cells(_), Some(scales)) => {
-                choose::contexts(self.isa, self.grid, scales, classes, &cells, ctx);
+                choose::contexts(isa, self.grid, scales, classes, &cells, ctx);
             }
             (contexts, _) => {
                 ctx.copy_from_slice(classes);
@@ -149,18 +126,18 @@ impl Common<'_> {
                     Contexts::Classes(map) => *map,
                     _ => phased::class_cells(),
                 };
-                self.isa.plain_contexts(&map, ctx);
+                isa.plain_contexts(&map, ctx);
             }
         }
-        if let (Contexts::Cells(map), Some(hints)) = (&self.shared.contexts, self.hints) {
-            self.isa.phase_contexts(map, hints, ctx);
+        if let (Contexts::Cells(map), Some(hints)) = (&self.shared.contexts, self.task.hints) {
+            isa.phase_contexts(map, hints, ctx);
         }
     }
 
     /// Makes contexts and tables for this chunk alone, and writes them.
     fn write_tables(&self, plan: &Plan, scales: &Scales, scratch: &mut Scratch, out: &mut Vec<u8>) {
-        let (isa, effort, grid) = (self.isa, self.effort, self.grid);
-        let (contexts, counts) = match self.hints {
+        let (isa, effort, grid) = (self.task.isa, self.task.effort, self.grid);
+        let (contexts, counts) = match self.task.hints {
             Some(hints) => phased::merge_scaled(isa, effort, grid, scales, hints, scratch),
             None => choose::merge_scaled(isa, effort, grid, scales, scratch),
         };

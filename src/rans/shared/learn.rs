@@ -2,8 +2,8 @@
 
 use std::mem::take;
 
-use super::super::choose::{self, Choice};
-use super::super::encode::{self, Effort, Plan};
+use super::super::choose::{self, Choice, Fitting};
+use super::super::encode::{self, Effort, Plan, Task};
 use super::super::fit::{self, ColumnSums, Scales};
 use super::super::kernel::Isa;
 use super::super::table::{self, Counts};
@@ -131,13 +131,19 @@ impl Learner {
         if self.samples > 1 {
             sums.update(&mut scales.columns);
         }
-        let (isa, effort) = (self.isa, self.effort);
+        let fitting = Fitting {
+            isa: self.isa,
+            effort: self.effort,
+            grid,
+            link: &plan.link,
+            classes: plan.classes,
+        };
         let seen = (sample.raw.len() / format.bytes()).max(1) as u64;
         let part = (elements / seen).clamp(1, MOST_PARTS) as u32;
         let hints = sample.hints.filter(|_| format.bits == 16);
         let choice = match hints {
-            Some(hints) => phased::choose_shared(isa, effort, grid, scales, hints, part, scratch),
-            None => choose::choose_shared(isa, effort, grid, scales, plan.classes, part, scratch),
+            Some(hints) => phased::choose_shared(&fitting, scales, hints, part, scratch),
+            None => choose::choose_shared(&fitting, scales, part, scratch),
         };
         plan.lay_flat(elements, &choice.counts);
         let mut shared = Shared::of(sample, plan, choice);
@@ -185,41 +191,29 @@ impl Learner {
         scratch: &mut Scratch,
     ) {
         let isa = self.isa;
+        let task = Task {
+            isa,
+            effort: self.effort,
+            format,
+            chunk: &sample.chunk(),
+            hints: None,
+            raw: sample.raw,
+        };
         self.samples += 1;
         let Some(so_far) = &mut self.so_far else {
-            let plan = encode::plan(
-                isa,
-                self.effort,
-                format,
-                &sample.chunk(),
-                sample.raw,
-                scratch,
-            );
-            let mut scales =
-                choose::fit_scales(isa, self.effort, grid, &plan.link, plan.classes, scratch);
+            let plan = encode::plan(&task, scratch);
+            let mut scales = choose::fit_scales(&Fitting::new(&task, &plan), scratch);
             let mut sums = ColumnSums::default();
-            sums.add(&fit::fit_rows(
-                isa,
-                &scratch.parts,
-                grid,
-                &plan.link,
-                &mut scales,
-                1,
-            ));
+            let (parts, link) = (&scratch.parts, &plan.link);
+            sums.add(&fit::fit_rows(isa, parts, grid, link, &mut scales, 1));
             self.so_far = Some(SoFar { plan, scales, sums });
             return;
         };
         let SoFar { plan, scales, sums } = so_far;
-        encode::cut_as(isa, format, plan, sample.base, sample.raw, scratch);
+        encode::cut_as(&task, plan, scratch);
         let sweeps = choose::sweeps(plan.classes);
-        sums.add(&fit::fit_rows(
-            isa,
-            &scratch.parts,
-            grid,
-            &plan.link,
-            scales,
-            sweeps,
-        ));
+        let (parts, link) = (&scratch.parts, &plan.link);
+        sums.add(&fit::fit_rows(isa, parts, grid, link, scales, sweeps));
     }
 }
 
