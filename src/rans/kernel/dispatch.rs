@@ -8,8 +8,7 @@ use super::super::token::{Format, Shape, TokenMap};
 use super::neon;
 use super::scalar::Target;
 use super::{
-    Coder, CutRun, Isa, Link, Relation, RunScales, Sums, TILE_ROWS, Tile, Word, narrow, scalar,
-    tails,
+    Coder, CutRun, Isa, Link, Relation, RunScales, Sums, Tile, Word, narrow, scalar, tails,
 };
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
@@ -98,7 +97,9 @@ impl Isa {
         rows: &mut [Sums],
     ) {
         #[cfg(target_arch = "x86_64")]
-        if let (Self::Avx512, Ok(rows)) = (self, <&mut [Sums; TILE_ROWS]>::try_from(&mut *rows)) {
+        if let (Self::Avx512, Ok(rows)) =
+            (self, <&mut [Sums; super::TILE_ROWS]>::try_from(&mut *rows))
+        {
             // SAFETY: this value exists only where the machine has the instructions.
             *rows = unsafe { avx512::sum_residuals(tile, link, columns) };
             return;
