@@ -2,6 +2,7 @@
 //!
 //! [`Store`] reads; [`StoreWriter`], which holds the writers' lock, writes. Objects are addressed by name.
 
+mod ahead;
 pub mod fs;
 pub mod index;
 pub mod layout;

@@ -1,6 +1,6 @@
 //! `StoreWriter`: the one process that adds to a store, in an order that survives a crash at any instant.
 //!
-//! Objects are written in `tmp/`. At a barrier all of them are synced, then renamed, then the directories
+//! Objects are written in `tmp/`, and synced from then on. At a barrier, when all of them are, they are renamed, then the directories
 //! are synced; only then do a manifest, and the index, speak of them.
 
 use std::collections::{BTreeSet, HashMap};
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::ahead::{Ahead, SYNC_THREADS, Syncing};
 use super::fs::{Disk, LocalDisk, WriteFile};
 use super::index::Record;
 use super::lock::{self, WriteLock};
@@ -25,13 +26,12 @@ mod removal;
 
 const BARRIER_BYTES: u64 = 1 << 30;
 const BARRIER_OBJECTS: usize = 256;
-/// Files synced at a time.
-const SYNC_THREADS: usize = 8;
 
 /// A store opened for writing.
 pub struct StoreWriter {
     store: Store,
     _lock: WriteLock,
+    ahead: Ahead,
     pending: HashMap<Hash, Pending>,
     pending_bytes: u64,
     sketches: Vec<Sketch>,
@@ -42,7 +42,7 @@ pub struct StoreWriter {
 /// An object that is written but not yet durable.
 struct Pending {
     temp: PathBuf,
-    file: Box<dyn WriteFile>,
+    syncing: Syncing,
     record: Record,
 }
 
@@ -86,6 +86,7 @@ impl StoreWriter {
         let mut writer = Self {
             store,
             _lock: lock,
+            ahead: Ahead::default(),
             pending: HashMap::new(),
             pending_bytes: 0,
             sketches: Vec::new(),
@@ -208,7 +209,7 @@ impl StoreWriter {
             object.name,
             Pending {
                 temp: object.temp,
-                file: object.file,
+                syncing: self.ahead.sync(object.file),
                 record,
             },
         );
@@ -234,7 +235,7 @@ impl StoreWriter {
         let mut pending: Vec<_> = std::mem::take(&mut self.pending).into_values().collect();
         pending.sort_by_key(|object| object.record.name);
         self.pending_bytes = 0;
-        self.sync_all(&mut pending)?;
+        self.wait_for_all(&pending)?;
         self.publish(&pending)?;
         self.append_index(&pending)?;
         self.append_sketches()
@@ -255,13 +256,12 @@ impl StoreWriter {
         self.append(&self.store.layout.sketch_log(), &bytes)
     }
 
-    fn sync_all(&mut self, pending: &mut [Pending]) -> Result<()> {
-        let failed = sync_several(pending, |object| {
-            (object.file.sync(), object.temp.as_path())
-        });
-        failed.map_or(Ok(()), |(error, path)| {
-            self.guard(Err(error), "sync", &path)
-        })
+    fn wait_for_all(&mut self, pending: &[Pending]) -> Result<()> {
+        for object in pending {
+            let synced = object.syncing.wait();
+            self.guard(synced, "sync", &object.temp)?;
+        }
+        Ok(())
     }
 
     fn publish(&mut self, pending: &[Pending]) -> Result<()> {
@@ -284,9 +284,8 @@ impl StoreWriter {
 
     /// Makes the names in directories of objects durable, several at a time: a disk does many at once.
     fn sync_shards(&mut self, shards: BTreeSet<PathBuf>) -> Result<()> {
-        let mut shards: Vec<_> = shards.into_iter().collect();
-        let disk = self.store.disk.clone();
-        let failed = sync_several(&mut shards, |shard| (disk.sync_dir(shard), shard.as_path()));
+        let shards: Vec<_> = shards.into_iter().collect();
+        let failed = sync_dirs(&*self.store.disk, &shards);
         failed.map_or(Ok(()), |(error, path)| {
             self.guard(Err(error), "sync", &path)
         })
@@ -449,23 +448,16 @@ impl StoreWriter {
     }
 }
 
-/// Syncs several files or directories at a time: the file system then writes its journal once for many.
+/// Syncs several directories at a time: the file system then writes its journal once for many.
 ///
 /// Returns an error, and the path that it is about, if there is one.
-fn sync_several<T: Send>(
-    items: &mut [T],
-    sync: impl Fn(&mut T) -> (io::Result<()>, &Path) + Sync,
-) -> Option<(io::Error, PathBuf)> {
-    let share = items.len().div_ceil(SYNC_THREADS).max(1);
-    let fault = |item: &mut T| match sync(item) {
-        (Ok(()), _) => None,
-        (Err(error), path) => Some((error, path.to_path_buf())),
-    };
-    let fault = &fault;
+fn sync_dirs(disk: &dyn Disk, paths: &[PathBuf]) -> Option<(io::Error, PathBuf)> {
+    let share = paths.len().div_ceil(SYNC_THREADS).max(1);
+    let fault = |path: &PathBuf| Some((disk.sync_dir(path).err()?, path.clone()));
     std::thread::scope(|scope| {
-        let parts = items.chunks_mut(share);
+        let parts = paths.chunks(share);
         let workers: Vec<_> = parts
-            .map(|part| scope.spawn(move || part.iter_mut().find_map(fault)))
+            .map(|part| scope.spawn(move || part.iter().find_map(fault)))
             .collect();
         workers.into_iter().find_map(|worker| {
             let panicked = || (io::Error::other("a thread panicked"), PathBuf::new());
