@@ -30,8 +30,9 @@ const BARRIER_OBJECTS: usize = 256;
 /// A store opened for writing.
 pub struct StoreWriter {
     store: Store,
-    _lock: WriteLock,
+    /// Before the lock, so that its threads have ended when that is given back.
     ahead: Ahead,
+    _lock: WriteLock,
     pending: HashMap<Hash, Pending>,
     pending_bytes: u64,
     sketches: Vec<Sketch>,
@@ -85,8 +86,8 @@ impl StoreWriter {
         let is_marked = store.is_marked()?;
         let mut writer = Self {
             store,
-            _lock: lock,
             ahead: Ahead::default(),
+            _lock: lock,
             pending: HashMap::new(),
             pending_bytes: 0,
             sketches: Vec::new(),
