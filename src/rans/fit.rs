@@ -8,12 +8,11 @@
     reason = "rows, columns and classes are those of the grid"
 )]
 
-use std::ops::Range;
-
 use super::Grid;
 use super::choose::Fitting;
 use super::kernel::{Isa, Link, TILE_ROWS, Tile};
 use super::parts::Parts;
+use super::tiles::tiles;
 use super::token::CLASSES;
 
 /// Scales of classes, rows and columns.
@@ -275,52 +274,6 @@ fn sweep(
         columns,
         common: 0,
     }
-}
-
-/// Columns of a tile of which only one of several counts.
-const PIECE: usize = 128;
-
-/// The tiles of a chunk, each with where it starts, its rows and its columns: all of them, or one of so many, every column and row as often.
-fn tiles(
-    grid: Grid,
-    elements: usize,
-    one_of: usize,
-) -> impl Iterator<Item = (usize, Range<usize>, Range<usize>)> {
-    let mut at = 0;
-    let bands = std::iter::from_fn(move || {
-        let (row, column) = (
-            (grid.column + at) / grid.row_len,
-            (grid.column + at) % grid.row_len,
-        );
-        let whole = (elements - at) / grid.row_len;
-        let (rows, end) = if column == 0 && whole > 0 {
-            (whole.min(TILE_ROWS), grid.row_len)
-        } else {
-            (1, grid.row_len.min(column + elements - at))
-        };
-        let start = at;
-        at += rows * (end - column);
-        (start < elements).then_some((start, row..row + rows, column..end))
-    });
-    bands
-        .enumerate()
-        .flat_map(move |(band, (start, rows, columns))| {
-            let sampled = one_of > 1 && columns.len() >= one_of * PIECE;
-            let (piece, step) = if sampled {
-                (PIECE, one_of)
-            } else {
-                (columns.len(), 1)
-            };
-            let pieces = columns
-                .clone()
-                .step_by(piece)
-                .skip(band % step)
-                .step_by(step);
-            pieces.map(move |from| {
-                let to = columns.end.min(from + piece);
-                (start + (from - columns.start), rows.clone(), from..to)
-            })
-        })
 }
 
 /// Returns the step that all rows have in common.

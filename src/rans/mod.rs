@@ -35,6 +35,7 @@ mod table;
 mod tails;
 #[cfg(test)]
 mod tests;
+mod tiles;
 mod token;
 
 pub use decode::{decode, decode_predicted};
