@@ -26,6 +26,22 @@ impl Contexts {
         }
     }
 
+    /// Where a class leads without scales: to its context or, by phase, its first cell.
+    pub(super) fn by_class(&self) -> [u8; CLASSES] {
+        match self {
+            Self::Classes(map) => *map,
+            Self::Bins(_) | Self::Cells(_) => phased::class_cells(),
+        }
+    }
+
+    /// Where a bin of scales leads, likewise.
+    pub(super) fn by_bin(&self) -> [u8; 64] {
+        match self {
+            Self::Bins(map) => *map,
+            Self::Classes(_) | Self::Cells(_) => phased::scale_cells().0,
+        }
+    }
+
     /// Writes the map; of words alone in one context there is nothing to write.
     pub(super) fn write(&self, is_delta: bool, writer: &mut BitWriter<'_>) {
         match self {

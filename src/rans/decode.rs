@@ -4,7 +4,7 @@ use super::bits::BitReader;
 use super::contexts::Contexts;
 use super::fit::Scales;
 use super::kernel::{Coder, Isa, Relation, RunScales, Word, group_bytes};
-use super::phased::{self, Predict};
+use super::phased::Predict;
 use super::shared::Shared;
 use super::side;
 use super::table;
@@ -322,18 +322,12 @@ fn contexts(
     };
     let Some(scales) = &stream.scales else {
         class(out);
-        match &stream.contexts {
-            Contexts::Classes(map) => isa.plain_contexts(map, out),
-            _ => isa.plain_contexts(&phased::class_cells(), out),
-        }
+        isa.plain_contexts(&stream.contexts.by_class(), out);
         return Ok(());
     };
     class(classes);
-    let map = match &stream.contexts {
-        Contexts::Bins(map) => map,
-        _ => &phased::scale_cells().0,
-    };
-    scaled(isa, stream.grid, scales, map, start, classes, out)
+    let map = stream.contexts.by_bin();
+    scaled(isa, stream.grid, scales, &map, start, classes, out)
 }
 
 /// Writes what `map` has for the scales of the elements from `start` on.

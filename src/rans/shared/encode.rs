@@ -112,24 +112,15 @@ impl Common<'_> {
         let classes = &scratch.parts.classes;
         let ctx = &mut scratch.ctx;
         ctx.resize(classes.len(), 0);
-        let cells = phased::scale_cells();
-        match (&self.shared.contexts, scales) {
-            (Contexts::Bins(map), Some(scales)) => {
-                choose::contexts(isa, self.grid, scales, classes, &BinMap(*map), ctx);
-            }
-            (Contexts::Cells(_), Some(scales)) => {
-                choose::contexts(isa, self.grid, scales, classes, &cells, ctx);
-            }
-            (contexts, _) => {
-                ctx.copy_from_slice(classes);
-                let map = match contexts {
-                    Contexts::Classes(map) => *map,
-                    _ => phased::class_cells(),
-                };
-                isa.plain_contexts(&map, ctx);
-            }
+        let contexts = &self.shared.contexts;
+        if let Some(scales) = scales {
+            let map = BinMap(contexts.by_bin());
+            choose::contexts(isa, self.grid, scales, classes, &map, ctx);
+        } else {
+            ctx.copy_from_slice(classes);
+            isa.plain_contexts(&contexts.by_class(), ctx);
         }
-        if let (Contexts::Cells(map), Some(hints)) = (&self.shared.contexts, self.task.hints) {
+        if let (Contexts::Cells(map), Some(hints)) = (contexts, self.task.hints) {
             isa.phase_contexts(map, hints, ctx);
         }
     }

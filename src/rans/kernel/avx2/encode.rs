@@ -188,9 +188,45 @@ fn divide(x: __m256i, divisor: __m256i) -> (__m256i, __m256i) {
     let within = _mm256_cmpgt_epi32(divisor, remainder);
     // Minus one where the remainder is negative, plus one where it is too large.
     let step = _mm256_add_epi32(below, _mm256_add_epi32(within, _mm256_set1_epi32(1)));
-    let quotient = _mm256_add_epi32(quotient, step);
+    let more = _mm256_and_si256(below, divisor);
+    let less = _mm256_andnot_si256(within, divisor);
     (
-        quotient,
-        _mm256_sub_epi32(x, _mm256_mullo_epi32(quotient, divisor)),
+        _mm256_add_epi32(quotient, step),
+        _mm256_sub_epi32(_mm256_add_epi32(remainder, more), less),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::dividends;
+    use super::super::available;
+    use super::*;
+
+    #[target_feature(enable = "avx2,popcnt")]
+    fn divided(x: [u32; WIDTH], divisor: u32) -> [[u32; WIDTH]; 2] {
+        let mut out = [[0; WIDTH]; 2];
+        // SAFETY: the arrays have 8 numbers.
+        unsafe {
+            let x = _mm256_loadu_si256(x.as_ptr().cast());
+            let (quotient, remainder) = divide(x, _mm256_set1_epi32(divisor as i32));
+            _mm256_storeu_si256(out[0].as_mut_ptr().cast(), quotient);
+            _mm256_storeu_si256(out[1].as_mut_ptr().cast(), remainder);
+        }
+        out
+    }
+
+    #[test]
+    fn quotients_are_exact_for_every_divisor() {
+        if !available() {
+            return;
+        }
+        for divisor in 1..1 << 12 {
+            for x in dividends(divisor).as_chunks::<WIDTH>().0 {
+                // SAFETY: the machine has the instructions.
+                let [quotient, remainder] = unsafe { divided(*x, divisor) };
+                assert_eq!(quotient, x.map(|x| x / divisor), "{x:?} by {divisor}");
+                assert_eq!(remainder, x.map(|x| x % divisor), "{x:?} by {divisor}");
+            }
+        }
+    }
 }

@@ -239,6 +239,7 @@ fn divide(x: __m512i, divisor: __m512i) -> (__m512i, __m512i) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::dividends;
     use super::super::available;
     use super::*;
 
@@ -261,14 +262,7 @@ mod tests {
             return;
         }
         for divisor in 1..1 << 12 {
-            // The quotients nearest to both ends, and some between, each at both ends of what gives it.
-            let top = (1u64 << 22).min((1 << 32) / u64::from(divisor)) as u32;
-            let quotients = (0..64u32).flat_map(|i| [i, top - 1 - i, (top / 64) * i + i * i]);
-            let ends = quotients.flat_map(|q| {
-                let start = (q % top) * divisor;
-                [start, start + (divisor - 1)]
-            });
-            for x in ends.collect::<Vec<_>>().as_chunks::<WIDTH>().0 {
+            for x in dividends(divisor).as_chunks::<WIDTH>().0 {
                 // SAFETY: the machine has the instructions.
                 let [quotient, remainder] = unsafe { divided(*x, divisor) };
                 assert_eq!(quotient, x.map(|x| x / divisor), "{x:?} by {divisor}");
