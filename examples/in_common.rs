@@ -19,7 +19,7 @@ use support::weights::{Size, Tensor, Tuning, base, fine_tune};
 use zipllm::buffers::BufferPool;
 use zipllm::codec::WorkspacePool;
 use zipllm::dtype::{CHUNK_ELEMENTS, DType};
-use zipllm::object_common::{Grid, Pair};
+use zipllm::object_common::{Extent, Pair};
 use zipllm::rans::{self, Chunk, Effort, Isa, Scratch, Shared};
 
 const ROUNDS: usize = 5;
@@ -86,7 +86,7 @@ fn seconds() -> f64 {
 
 struct Job<'a> {
     effort: Effort,
-    grid: Grid,
+    extent: Extent,
     pair: &'a Bytes,
     workspaces: WorkspacePool,
     buffers: BufferPool,
@@ -96,7 +96,7 @@ impl Job<'_> {
     fn round(&self, is_common: bool, scratch: &mut Scratch) -> Round {
         let start = seconds();
         let pools = (&self.workspaces, &self.buffers);
-        let learn = || self.grid.learn(self.effort, self.pair, None, pools);
+        let learn = || self.extent.learn(self.effort, self.pair, None, pools);
         let common = is_common.then(learn).and_then(|learnt| learnt.unwrap());
         let size = usize::try_from(CHUNK_ELEMENTS).unwrap() * 2;
         let chunk = |number: usize, raw: &[u8], shared| {
@@ -104,7 +104,7 @@ impl Job<'_> {
             let base = self.pair.base.as_ref();
             Chunk {
                 dtype: DType::Bf16,
-                row_len: self.grid.row_len,
+                row_len: self.extent.row_len,
                 first_element: (number * size / 2) as u64,
                 base: base.map(|base| base.get(place).unwrap()),
                 shared,
@@ -162,14 +162,14 @@ fn measure(name: &str, effort: Effort, tensor: &Tensor, based: Option<&Tensor>) 
         raw: bytes(tensor),
         base: based.map(bytes),
     };
-    let grid = Grid {
+    let extent = Extent {
         dtype: DType::Bf16,
         row_len: *tensor.shape.last().unwrap() as u64,
         elements: tensor.values.len() as u64,
     };
     let job = Job {
         effort,
-        grid,
+        extent,
         pair: &pair,
         workspaces: WorkspacePool::default(),
         buffers: BufferPool::default(),

@@ -32,7 +32,7 @@ const SHORT_PART: u64 = 4;
 
 /// An object as what its chunks have in common sees it.
 #[derive(Clone, Copy)]
-pub struct Grid {
+pub struct Extent {
     /// How the elements are to be read.
     pub dtype: DType,
     /// Elements in a row; 0 where there are no rows.
@@ -55,7 +55,7 @@ pub trait Pair {
     fn read_base(&self, offset: u64, out: &mut [u8]) -> Result<()>;
 }
 
-impl Grid {
+impl Extent {
     /// Samples of rows to learn from: each has some of the middle of the chunks given, or of a few spread over the object.
     fn samples(&self, chunks: Option<Vec<u64>>, most: u64) -> Vec<Vec<Range<u64>>> {
         let count = self.elements.div_ceil(CHUNK_ELEMENTS);
@@ -140,7 +140,7 @@ impl Rows {
     /// Reads rows in the place of those before.
     fn read(
         &mut self,
-        grid: &Grid,
+        extent: &Extent,
         ranges: &[Range<u64>],
         pair: &impl Pair,
         factors: Option<&Fitted>,
@@ -148,11 +148,11 @@ impl Rows {
         self.raw.clear();
         self.base.clear();
         self.hints.clear();
-        let size = grid.dtype.size();
+        let size = extent.dtype.size();
         for range in ranges {
-            let first = range.start * grid.row_len;
+            let first = range.start * extent.row_len;
             let offset = first * size as u64;
-            let elements = usize::try_from((range.end - range.start) * grid.row_len);
+            let elements = usize::try_from((range.end - range.start) * extent.row_len);
             let length = elements.unwrap_or(0) * size;
             pair.read(offset, more(&mut self.raw, length))?;
             if !pair.has_base() {
@@ -168,11 +168,11 @@ impl Rows {
         Ok(())
     }
 
-    fn sample(&self, grid: &Grid) -> Sample<'_> {
+    fn sample(&self, extent: &Extent) -> Sample<'_> {
         let some = |bytes| Some(bytes).filter(|bytes: &&[u8]| !bytes.is_empty());
         Sample {
-            dtype: grid.dtype,
-            row_len: grid.row_len,
+            dtype: extent.dtype,
+            row_len: extent.row_len,
             raw: &self.raw,
             base: some(self.base.as_slice()),
             hints: some(self.hints.as_slice()),
@@ -203,12 +203,12 @@ mod tests {
             (CHUNK, 9 * CHUNK, None, MOST),
             (CHUNK / 2 + 1, 9 * CHUNK, None, MOST),
         ] {
-            let grid = Grid {
+            let extent = Extent {
                 dtype: DType::Bf16,
                 row_len,
                 elements,
             };
-            let samples = grid.samples(chunks.clone(), MOST);
+            let samples = extent.samples(chunks.clone(), MOST);
             let mut rows: Vec<_> = samples.iter().flatten().cloned().collect();
             rows.retain(|rows| !rows.is_empty());
             rows.sort_by_key(|rows| rows.start);

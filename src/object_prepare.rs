@@ -3,7 +3,7 @@
 use crate::codec::{EncodeOptions, may_learn};
 use crate::dtype::CHUNK_ELEMENTS;
 use crate::error::{ErrorKind, Result};
-use crate::object_common::{Grid, Pair};
+use crate::object_common::{Extent, Pair};
 use crate::object_factors::{Reading, Subject};
 use crate::object_reader::ObjectReader;
 use crate::object_writer::{Base, NewObject};
@@ -69,16 +69,16 @@ impl NewObject {
     ) -> Result<()> {
         let base = self.base.as_ref();
         let is_partial = base.is_some_and(|base| base.required(self.dtype, self.raw_len) != 0);
-        let grid = Grid {
+        let extent = Extent {
             dtype: self.dtype,
             row_len: self.row_len,
             elements: self.raw_len / self.dtype.size() as u64,
         };
-        let rows = grid.elements.checked_div(self.row_len).unwrap_or(0);
+        let rows = extent.elements.checked_div(self.row_len).unwrap_or(0);
         let is_stack = (1..rows).contains(&self.set_rows);
         if is_partial
             || is_stack
-            || grid.elements < 2 * CHUNK_ELEMENTS
+            || extent.elements < 2 * CHUNK_ELEMENTS
             || !may_learn(options, self.dtype, self.row_len)
         {
             return Ok(());
@@ -91,7 +91,7 @@ impl NewObject {
         };
         let factors = self.preparation.known().factors;
         let pools = (reader.workspaces(), reader.payloads());
-        let learnt = match grid.learn(options.effort, &source, factors, pools) {
+        let learnt = match extent.learn(options.effort, &source, factors, pools) {
             // Encoding will find the same, and do without the base.
             Err(error) if error.kind() == ErrorKind::Corrupt => None,
             learnt => learnt?,
