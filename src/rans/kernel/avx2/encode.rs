@@ -188,11 +188,10 @@ fn divide(x: __m256i, divisor: __m256i) -> (__m256i, __m256i) {
     let within = _mm256_cmpgt_epi32(divisor, remainder);
     // Minus one where the remainder is negative, plus one where it is too large.
     let step = _mm256_add_epi32(below, _mm256_add_epi32(within, _mm256_set1_epi32(1)));
-    let more = _mm256_and_si256(below, divisor);
-    let less = _mm256_andnot_si256(within, divisor);
+    let quotient = _mm256_add_epi32(quotient, step);
     (
-        _mm256_add_epi32(quotient, step),
-        _mm256_sub_epi32(_mm256_add_epi32(remainder, more), less),
+        quotient,
+        _mm256_sub_epi32(x, _mm256_mullo_epi32(quotient, divisor)),
     )
 }
 
