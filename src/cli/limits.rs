@@ -1,4 +1,4 @@
-//! The limit on open files, raised as far as the system lets us: a barrier syncs up to 256 new objects at once.
+//! The limit on open files, raised as far as the system lets us: up to 256 new objects wait to be synced.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

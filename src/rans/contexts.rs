@@ -26,7 +26,7 @@ impl Contexts {
         }
     }
 
-    /// Where a class leads without scales: to its context or, by phase, its first cell.
+    /// Where a class leads without scales: to its context or, by phase, its first cell. (Bins are there with scales only.)
     pub(super) fn by_class(&self) -> [u8; CLASSES] {
         match self {
             Self::Classes(map) => *map,
@@ -34,7 +34,7 @@ impl Contexts {
         }
     }
 
-    /// Where a bin of scales leads, likewise.
+    /// Where a bin of scales leads, likewise. (Contexts by class alone are there without scales only.)
     pub(super) fn by_bin(&self) -> [u8; 64] {
         match self {
             Self::Bins(map) => *map,

@@ -35,8 +35,8 @@ impl Effort {
         if self == Self::Max { 40 } else { 24 }
     }
 
-    /// All sweeps that fit scales but the last look at one of so many parts of a chunk: what they only guess the last one mends.
-    pub(super) fn first_sweep(self) -> usize {
+    /// Sweeps that fit scales look at one of so many parts of a chunk, but for the last: what they only guess that one mends.
+    pub(super) fn sampled_part(self) -> usize {
         if self == Self::Max { 1 } else { 4 }
     }
 }

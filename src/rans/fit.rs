@@ -12,7 +12,7 @@ use super::Grid;
 use super::choose::Fitting;
 use super::kernel::{Isa, Link, TILE_ROWS, Tile};
 use super::parts::Parts;
-use super::tiles::tiles;
+use super::tiles;
 use super::token::CLASSES;
 
 /// Scales of classes, rows and columns.
@@ -95,6 +95,14 @@ impl Sums {
         }
     }
 
+    /// What so many times as many elements would sum up to.
+    fn times(self, times: usize) -> Self {
+        Self {
+            residual: self.residual * times as i64,
+            slope: self.slope * times as i64,
+        }
+    }
+
     fn add(&mut self, other: Self) {
         self.residual += other.residual;
         self.slope += other.slope;
@@ -168,12 +176,12 @@ pub(super) fn sample(elements: usize) -> impl Iterator<Item = std::ops::Range<us
         .map(move |run| run * 64..(run * 64 + 64).min(elements))
 }
 
-/// Fits row and column scales in sweeps over the chunk, of which all but the last look at a part of it; classes keep theirs.
+/// Fits row and column scales in sweeps over the chunk; classes keep theirs.
 pub(super) fn fit(fitting: &Fitting<'_>, parts: &Parts, class: [i8; CLASSES]) -> Scales {
     let &Fitting {
         isa, grid, link, ..
     } = fitting;
-    let (sweeps, first) = (fitting.sweeps(), fitting.effort.first_sweep());
+    let (sweeps, first) = (fitting.sweeps(), fitting.effort.sampled_part());
     let elements = parts.tokens.len();
     let mut scales = Scales {
         class,
@@ -241,7 +249,7 @@ impl Swept {
     }
 }
 
-/// Sums residuals and slopes of rows and columns, of all elements or of one of so many parts of them.
+/// Sums residuals and slopes of rows and columns, of all elements or of one of so many parts of them, which stands for all.
 fn sweep(
     isa: Isa,
     parts: &Parts,
@@ -250,9 +258,10 @@ fn sweep(
     scales: &Scales,
     one_of: usize,
 ) -> Swept {
+    let one_of = tiles::part(grid, one_of);
     let mut columns = (vec![0i32; grid.row_len], vec![0u32; grid.row_len]);
     let mut rows = vec![Sums::default(); scales.rows.len()];
-    for (start, tile_rows, within) in tiles(grid, parts.tokens.len(), one_of) {
+    for (start, tile_rows, within) in tiles::of(grid, parts.tokens.len(), one_of) {
         let tile = Tile {
             magnitudes: &parts.magnitudes[start..],
             classes: &parts.classes[start..],
@@ -266,9 +275,11 @@ fn sweep(
         let of_columns = (&mut columns.0[within.clone()], &mut columns.1[within]);
         isa.sum_residuals(&tile, link, of_columns, sums);
         for (row, &mut (residual, slope)) in rows[tile_rows].iter_mut().zip(sums) {
-            row.add(Sums::new(residual, slope));
+            row.add(Sums::new(residual, slope).times(one_of));
         }
     }
+    columns.0.iter_mut().for_each(|sum| *sum *= one_of as i32);
+    columns.1.iter_mut().for_each(|sum| *sum *= one_of as u32);
     Swept {
         rows,
         columns,

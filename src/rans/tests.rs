@@ -308,6 +308,20 @@ fn payloads_stay_as_they_are() {
         let payload = check(&chunk(DType::Bf16, 100, 40, base), effort, &raw, "golden");
         assert_eq!(blake3::hash(&payload).to_hex()[..16], *want, "{effort:?}");
     }
+    // Rows of which the first sweep takes a quarter, but for `max`.
+    let (raw, base) = scaled(60_000, 600);
+    for (effort, want) in [
+        (Effort::Default, "3e6f6349577a0782"),
+        (Effort::Max, "2b954953bfe3784e"),
+    ] {
+        let payload = check(
+            &chunk(DType::Bf16, 600, 40, Some(&base)),
+            effort,
+            &raw,
+            "wide",
+        );
+        assert_eq!(blake3::hash(&payload).to_hex()[..16], *want, "{effort:?}");
+    }
 }
 
 /// A payload with what is needed to decode it: dtype, row length, chunk, base, payload.

@@ -8,8 +8,18 @@ use super::kernel::TILE_ROWS;
 /// Columns of a tile of which only one of several counts.
 const PIECE: usize = 128;
 
-/// The tiles of a chunk, each with where it starts, its rows and its columns: all of them, or one of so many, every column and row as often.
-pub(super) fn tiles(
+/// One of how many parts is looked at where rows are this long: of short ones all.
+pub(super) fn part(grid: Grid, one_of: usize) -> usize {
+    if grid.row_len >= one_of * PIECE {
+        one_of
+    } else {
+        1
+    }
+}
+
+/// The tiles of a chunk, each with where it starts, its rows and its columns: all of them, or one of so many, every column and row
+/// about as often; of a row that the chunk has only a short part of, all.
+pub(super) fn of(
     grid: Grid,
     elements: usize,
     one_of: usize,
@@ -33,7 +43,7 @@ pub(super) fn tiles(
     bands
         .enumerate()
         .flat_map(move |(band, (start, rows, columns))| {
-            let sampled = one_of > 1 && columns.len() >= one_of * PIECE;
+            let sampled = one_of > 1 && columns.len() >= PIECE * one_of;
             let (piece, step) = if sampled {
                 (PIECE, one_of)
             } else {
@@ -58,7 +68,7 @@ mod tests {
     /// How often tiles have each element.
     fn times(grid: Grid, elements: usize, one_of: usize) -> Vec<usize> {
         let mut times = vec![0; elements];
-        for (start, rows, columns) in tiles(grid, elements, one_of) {
+        for (start, rows, columns) in of(grid, elements, one_of) {
             assert!(rows.len() <= TILE_ROWS);
             for (number, row) in rows.enumerate() {
                 for (at, column) in columns.clone().enumerate() {
@@ -100,11 +110,19 @@ mod tests {
             let column = quarter.iter().skip(column).step_by(row_len);
             assert_eq!(column.sum::<usize>(), rows / 4);
         }
-        // Short rows are looked at whole.
+        // Wherever in a row a chunk begins, no column goes without.
         let grid = Grid {
-            row_len: 4 * PIECE - 1,
-            column: 0,
+            row_len: 4 * PIECE,
+            column: 77,
         };
-        assert!(times(grid, 8 * row_len, 4).iter().all(|&times| times == 1));
+        let quarter = times(grid, 40 * grid.row_len, 4);
+        for column in 0..grid.row_len {
+            let column = quarter.iter().skip(column).step_by(grid.row_len);
+            assert!((8..=16).contains(&column.sum::<usize>()));
+        }
+        // Of short rows all is looked at.
+        let rows = |row_len| Grid { row_len, column: 0 };
+        assert_eq!(part(rows(4 * PIECE), 4), 4);
+        assert_eq!(part(rows(4 * PIECE - 1), 4), 1);
     }
 }

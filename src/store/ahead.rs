@@ -10,10 +10,11 @@ use super::fs::WriteFile;
 /// Files synced at a time: a file system writes its journal once for many.
 pub(super) const SYNC_THREADS: usize = 8;
 
-/// Threads that sync files; begun with the first one, ended when dropped, after the last.
+/// Threads that sync files; begun with the first one. When dropped, what waits is closed unsynced, as nobody will name it.
 #[derive(Default)]
 pub(super) struct Ahead {
     queue: Option<Sender<Job>>,
+    waiting: Option<Arc<Mutex<Receiver<Job>>>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -74,15 +75,22 @@ impl Ahead {
                     job.run();
                 }
             };
-            self.threads.extend(thread::Builder::new().spawn(work).ok());
+            let thread = thread::Builder::new().name("sync".into()).spawn(work);
+            self.threads.extend(thread.ok());
         }
+        self.waiting = Some(jobs);
         self.queue = (!self.threads.is_empty()).then_some(queue);
     }
 }
 
 impl Drop for Ahead {
     fn drop(&mut self) {
+        // Threads that wait for more let go of the queue first.
         drop(self.queue.take());
+        if let Some(waiting) = self.waiting.take() {
+            let waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            while waiting.try_recv().is_ok() {}
+        }
         for thread in self.threads.drain(..) {
             // One that panicked has left its file unsynced, which is known.
             let _ = thread.join();
@@ -97,8 +105,19 @@ mod tests {
 
     use super::*;
 
-    /// A file that counts how often any was synced, and fails if it is told to.
-    struct Counted(Arc<AtomicUsize>, bool);
+    #[derive(Default)]
+    struct Counts {
+        synced: AtomicUsize,
+        closed: AtomicUsize,
+    }
+
+    /// A file that counts how often any was synced and closed.
+    struct Counted {
+        counts: Arc<Counts>,
+        fails: bool,
+        /// So many files are closed before its sync ends, unless that takes for ever.
+        after: usize,
+    }
 
     impl Write for Counted {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -112,35 +131,60 @@ mod tests {
 
     impl WriteFile for Counted {
         fn sync(&mut self) -> io::Result<()> {
-            thread::yield_now();
-            self.0.fetch_add(1, Ordering::SeqCst);
-            if self.1 {
+            let closed = || self.counts.closed.load(Ordering::SeqCst);
+            let mut patience = 2_000_000;
+            while closed() < self.after && patience > 0 {
+                patience -= 1;
+                thread::yield_now();
+            }
+            self.counts.synced.fetch_add(1, Ordering::SeqCst);
+            if self.fails {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             Ok(())
         }
     }
 
-    #[test]
-    fn each_file_tells_of_its_own_sync() {
-        let synced = Arc::new(AtomicUsize::new(0));
-        let mut ahead = Ahead::default();
-        let files = (0..100).map(|i| (i, Box::new(Counted(synced.clone(), i % 7 == 3))));
-        let files: Vec<_> = files.map(|(i, file)| (i, ahead.sync(file))).collect();
-        for (i, file) in files {
-            assert_eq!(file.wait().is_err(), i % 7 == 3, "{i}");
+    impl Drop for Counted {
+        fn drop(&mut self) {
+            self.counts.closed.fetch_add(1, Ordering::SeqCst);
         }
-        assert_eq!(synced.load(Ordering::SeqCst), 100);
     }
 
     #[test]
-    fn files_that_nobody_waits_for_are_synced_before_the_threads_end() {
-        let synced = Arc::new(AtomicUsize::new(0));
+    fn each_file_tells_of_its_own_sync_once_it_is_closed() {
+        let counts = Arc::new(Counts::default());
+        let mut ahead = Ahead::default();
+        let files = (0..100).map(|i| {
+            let file = Counted {
+                counts: counts.clone(),
+                fails: i % 7 == 3,
+                after: 0,
+            };
+            (i, ahead.sync(Box::new(file)))
+        });
+        for (waited, (i, file)) in files.collect::<Vec<_>>().into_iter().enumerate() {
+            assert_eq!(file.wait().is_err(), i % 7 == 3, "{i}");
+            assert!(counts.closed.load(Ordering::SeqCst) > waited);
+        }
+        assert_eq!(counts.synced.load(Ordering::SeqCst), 100);
+    }
+
+    #[test]
+    fn files_that_wait_when_the_writer_gives_up_are_closed_unsynced() {
+        let counts = Arc::new(Counts::default());
         let mut ahead = Ahead::default();
         for _ in 0..50 {
-            drop(ahead.sync(Box::new(Counted(synced.clone(), false))));
+            // None ends before those are closed that no thread has taken up.
+            let file = Counted {
+                counts: counts.clone(),
+                fails: false,
+                after: 50 - SYNC_THREADS,
+            };
+            drop(ahead.sync(Box::new(file)));
         }
         drop(ahead);
-        assert_eq!(synced.load(Ordering::SeqCst), 50);
+        assert!(counts.synced.load(Ordering::SeqCst) <= SYNC_THREADS);
+        assert_eq!(counts.closed.load(Ordering::SeqCst), 50);
     }
 }

@@ -14,6 +14,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use zipllm::store::fs::{Disk, Entry, ReadFile, WriteFile};
 
@@ -320,6 +322,7 @@ impl MemDisk {
 struct Writer {
     disk: MemDisk,
     inode: usize,
+    creator: ThreadId,
 }
 
 impl Write for Writer {
@@ -346,6 +349,10 @@ impl Write for Writer {
 
 impl WriteFile for Writer {
     fn sync(&mut self) -> io::Result<()> {
+        // Who syncs ahead finds a slow disk: one that does not wait for it is found out.
+        if thread::current().id() != self.creator {
+            thread::sleep(Duration::from_millis(3));
+        }
         let mut state = self.disk.begin(true)?;
         let inode = &mut state.inodes[self.inode];
         inode.synced = inode.data.len();
@@ -394,6 +401,7 @@ impl Disk for MemDisk {
         Ok(Box::new(Writer {
             disk: self.clone(),
             inode,
+            creator: thread::current().id(),
         }))
     }
 
@@ -407,6 +415,7 @@ impl Disk for MemDisk {
         Ok(Box::new(Writer {
             disk: self.clone(),
             inode,
+            creator: thread::current().id(),
         }))
     }
 
@@ -424,6 +433,10 @@ impl Disk for MemDisk {
         let inode = *state.live.files.get(from).ok_or_else(missing)?;
         if !state.live.dirs.contains(to.parent().unwrap()) {
             return Err(missing());
+        }
+        let file = &state.inodes[inode];
+        if file.synced < file.data.len() {
+            return Err(io::Error::other("renamed before it was synced"));
         }
         state.change(Change::Rename(from.to_path_buf(), to.to_path_buf(), inode));
         Self::remember(state);

@@ -41,3 +41,66 @@ impl<'a> Tile<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Isa, Link};
+    use super::*;
+
+    /// Sums of a tile of `width` columns at both ends of what magnitudes, means and scales can be, `turn` telling which.
+    fn sums(isa: Isa, width: usize, turn: usize) -> (Vec<i32>, Vec<u32>, [Sums; ROWS]) {
+        let stride = width + 5;
+        let ends = |i: usize| {
+            if turn == 2 {
+                i.is_multiple_of(3)
+            } else {
+                turn == 1
+            }
+        };
+        let magnitudes: Vec<u16> = (0..ROWS * stride)
+            .map(|i| if ends(i) { u16::MAX / 2 } else { 0 })
+            .collect();
+        let classes: Vec<u8> = (0..ROWS * stride).map(|i| (i % 32) as u8).collect();
+        let link = Link {
+            offset: if turn == 1 { i16::MIN } else { i16::MAX },
+            mean: std::array::from_fn(|bin| if ends(bin) { i16::MIN } else { i16::MAX }),
+            slope: [2048; 64],
+        };
+        let columns: Vec<i8> = (0..width)
+            .map(|i| if ends(i) { 127 } else { -127 })
+            .collect();
+        let tile = Tile {
+            magnitudes: &magnitudes,
+            classes: &classes,
+            stride,
+            class: &std::array::from_fn(|class| 4 * class as i8),
+            columns: &columns,
+            rows: &[127, -127, 0, 1],
+        };
+        let (mut residuals, mut slopes, mut rows) =
+            (vec![0; width], vec![0; width], [(0, 0); ROWS]);
+        isa.sum_residuals(&tile, &link, (&mut residuals, &mut slopes), &mut rows);
+        (residuals, slopes, rows)
+    }
+
+    #[test]
+    fn extreme_residuals_are_summed_up_alike() {
+        let mut largest = 0;
+        for width in 0..100 {
+            for turn in 0..3 {
+                let expected = sums(Isa::Scalar, width, turn);
+                largest = expected
+                    .0
+                    .iter()
+                    .map(|sum| sum.abs())
+                    .max()
+                    .unwrap_or(0)
+                    .max(largest);
+                for isa in Isa::all() {
+                    assert_eq!(sums(isa, width, turn), expected, "{isa:?}, {width}, {turn}");
+                }
+            }
+        }
+        assert_eq!(largest, 4 * 8191);
+    }
+}

@@ -164,8 +164,8 @@ fn decode_by<const PLANES: usize, const SOLO: bool, const GATHER: bool>(
 
 /// Takes a symbol off every lane and returns their entries, tokens in the lowest bytes.
 ///
-/// This and what follows is there once for each version of the loop, whether it asks for `GATHER` or not: what is called from one place
-/// only the compiler puts there, and so it keeps the states in registers.
+/// This, and what makes codes of the entries, is there once for each version of the loop, whether it asks for `GATHER` or not: what is
+/// called from one place only the compiler puts there, and so it keeps the states in registers.
 ///
 /// # Safety
 /// As for [`refill`], once a vector.

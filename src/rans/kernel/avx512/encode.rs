@@ -217,8 +217,10 @@ unsafe fn emit(x: &mut __m512i, full: __mmask16, to: &mut *mut u8) {
 
 /// Quotients and remainders, where the quotient is below 2^22 and the divisor below 2^12.
 ///
-/// A reciprocal does not wait for `x` as a division would. It is good to 2^-14 and a Newton step makes that 2^-28; with it, `x` and the
-/// product all rounded down the quotient is too small by less than 2^-22 of itself, so by less than one, and one step makes it exact.
+/// A reciprocal does not wait for `x` as a division would. It is good to 2^-14, and its error, a number of fewer than 24 bits, is had
+/// exactly; so the Newton step gives what is at most 1 / divisor, and 2^-28 below it, before it is rounded down. `x` and the product are
+/// rounded down too: the quotient is never too large. Nor is it too small by more than one, since the last rounding cannot pass an integer:
+/// with the divisor 2^k t, 1 <= t < 2, the others cost it at most 1 / 2t + t / 4 + 2^-6, which is below one.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 fn divide(x: __m512i, divisor: __m512i) -> (__m512i, __m512i) {

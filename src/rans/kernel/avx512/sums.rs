@@ -10,6 +10,12 @@ use super::scales::{bins, class_table};
 /// Elements whose residuals are summed up at a time.
 const WIDTH: usize = 32;
 
+/// Bound of a residual.
+const MOST: i16 = 8191;
+
+// Those of all rows of a tile, and slopes of at most 2048, are summed up in 16 bits.
+const _: () = assert!(ROWS * MOST as usize <= i16::MAX as usize);
+
 /// What does not change from element to element.
 struct Kit {
     class_scales: __m512i,
@@ -64,7 +70,7 @@ impl Kit {
         let slope = _mm512_permutex2var_epi16(self.slopes[0], bin, self.slopes[1]);
         let above = clamp(_mm512_sub_epi16(magnitude, self.offset), 2047);
         let residual = _mm512_subs_epi16(_mm512_slli_epi16::<4>(above), mean);
-        [clamp(residual, 8191), slope]
+        [clamp(residual, MOST), slope]
     }
 }
 
@@ -77,7 +83,7 @@ pub(in super::super) fn sum_residuals(
     columns: (&mut [i32], &mut [u32]),
 ) -> [Sums; ROWS] {
     let width = tile.columns.len().min(columns.0.len()).min(columns.1.len());
-    let needed = (ROWS - 1) * tile.stride + width;
+    let needed = tile.stride.saturating_mul(ROWS - 1).saturating_add(width);
     assert!(
         tile.rows.len() == ROWS && tile.magnitudes.len() >= needed && tile.classes.len() >= needed
     );
@@ -89,7 +95,6 @@ pub(in super::super) fn sum_residuals(
         unsafe {
             let scales = _mm256_loadu_si256(tile.columns.as_ptr().add(at).cast());
             let scales = _mm512_castsi256_si512(scales);
-            // Up to four times 8191, and 2048: still numbers of 16 bits.
             let mut sums = [_mm512_setzero_si512(); 2];
             for (number, row_sums) in rows.iter_mut().enumerate() {
                 let place = number * tile.stride + at;
