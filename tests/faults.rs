@@ -1,5 +1,7 @@
 //! Failing disks (T2, T5): every operation of a run fails, once or from then on; what was reported stored
 //! is durable, nothing panics, and a run on the mended disk completes the batch.
+//!
+//! Operations are numbered as they come: syncs by other threads may change places with their neighbours from run to run.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
