@@ -159,14 +159,20 @@ pub(super) const fn group_bytes(lanes: usize, planes: usize) -> usize {
     2 * lanes * (1 + planes)
 }
 
-/// What coders divide by `divisor`: what gives the quotients nearest to both ends, and some between, each at its own both ends.
+/// Checks quotients and remainders by every divisor: the quotients nearest to both ends, and some between, each at both ends of what
+/// gives it.
 #[cfg(all(test, target_arch = "x86_64"))]
-fn dividends(divisor: u32) -> Vec<u32> {
-    let top = (1u64 << 22).min((1 << 32) / u64::from(divisor)) as u32;
-    let quotients = (0..64u32).flat_map(|i| [i, top - 1 - i, (top / 64) * i + i * i]);
-    let ends = quotients.flat_map(|q| {
-        let start = (q % top) * divisor;
-        [start, start + (divisor - 1)]
-    });
-    ends.collect()
+fn check_divided<const N: usize>(divided: impl Fn([u32; N], u32) -> [[u32; N]; 2]) {
+    for divisor in 1..1 << 12 {
+        let top = (1u64 << 22).min((1 << 32) / u64::from(divisor)) as u32;
+        let quotients = (0..64u32).flat_map(|i| [i, top - 1 - i, (top / 64) * i + i * i]);
+        let ends = quotients.flat_map(|q| {
+            let start = (q % top) * divisor;
+            [start, start + (divisor - 1)]
+        });
+        for &x in ends.collect::<Vec<_>>().as_chunks::<N>().0 {
+            let expected = [x.map(|x| x / divisor), x.map(|x| x % divisor)];
+            assert_eq!(divided(x, divisor), expected, "{x:?} by {divisor}");
+        }
+    }
 }

@@ -47,8 +47,13 @@ mod tests {
     use super::super::{Isa, Link};
     use super::*;
 
-    /// Sums of a tile of `width` columns at both ends of what magnitudes, means and scales can be, `turn` telling which.
-    fn sums(isa: Isa, width: usize, turn: usize) -> (Vec<i32>, Vec<u32>, [Sums; ROWS]) {
+    /// Sums of a tile of so many columns and rows at both ends of what magnitudes, means and scales can be, `turn` telling which.
+    fn sums(
+        isa: Isa,
+        width: usize,
+        count: usize,
+        turn: usize,
+    ) -> (Vec<i32>, Vec<u32>, [Sums; ROWS]) {
         let stride = width + 5;
         let ends = |i: usize| {
             if turn == 2 {
@@ -75,29 +80,31 @@ mod tests {
             stride,
             class: &std::array::from_fn(|class| 4 * class as i8),
             columns: &columns,
-            rows: &[127, -127, 0, 1],
+            rows: &[127, -127, 0, 1][..count],
         };
         let (mut residuals, mut slopes, mut rows) =
             (vec![0; width], vec![0; width], [(0, 0); ROWS]);
-        isa.sum_residuals(&tile, &link, (&mut residuals, &mut slopes), &mut rows);
+        isa.sum_residuals(
+            &tile,
+            &link,
+            (&mut residuals, &mut slopes),
+            &mut rows[..count],
+        );
         (residuals, slopes, rows)
     }
 
     #[test]
     fn extreme_residuals_are_summed_up_alike() {
         let mut largest = 0;
-        for width in 0..100 {
+        let cases = (0..100).flat_map(|width| (1..=ROWS).map(move |count| (width, count)));
+        for (width, count) in cases {
             for turn in 0..3 {
-                let expected = sums(Isa::Scalar, width, turn);
-                largest = expected
-                    .0
-                    .iter()
-                    .map(|sum| sum.abs())
-                    .max()
-                    .unwrap_or(0)
-                    .max(largest);
+                let expected = sums(Isa::Scalar, width, count, turn);
+                let sizes = expected.0.iter().map(|sum| sum.abs());
+                largest = sizes.max().unwrap_or(0).max(largest);
                 for isa in Isa::all() {
-                    assert_eq!(sums(isa, width, turn), expected, "{isa:?}, {width}, {turn}");
+                    let found = sums(isa, width, count, turn);
+                    assert_eq!(found, expected, "{isa:?}, {width} by {count}, {turn}");
                 }
             }
         }

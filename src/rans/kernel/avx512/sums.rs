@@ -74,21 +74,22 @@ impl Kit {
     }
 }
 
-/// Adds the residuals and slopes of a tile of all its rows to the columns', and returns the sums of each row.
+/// Adds the residuals and slopes of a tile of `N` rows to the columns', and returns the sums of each row.
 #[allow(clippy::needless_pass_by_value)]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-pub(in super::super) fn sum_residuals(
+pub(in super::super) fn sum_residuals<const N: usize>(
     tile: &Tile<'_>,
     link: &Link,
     columns: (&mut [i32], &mut [u32]),
-) -> [Sums; ROWS] {
+) -> [Sums; N] {
+    const { assert!(N > 0 && N <= ROWS) };
     let width = tile.columns.len().min(columns.0.len()).min(columns.1.len());
-    let needed = tile.stride.saturating_mul(ROWS - 1).saturating_add(width);
+    let needed = tile.stride.saturating_mul(N - 1).saturating_add(width);
     assert!(
-        tile.rows.len() == ROWS && tile.magnitudes.len() >= needed && tile.classes.len() >= needed
+        tile.rows.len() == N && tile.magnitudes.len() >= needed && tile.classes.len() >= needed
     );
     let kit = Kit::new(tile.class, link);
-    let mut rows = [[_mm512_setzero_si512(); 2]; ROWS];
+    let mut rows = [[_mm512_setzero_si512(); 2]; N];
     let whole = width / WIDTH * WIDTH;
     for at in (0..whole).step_by(WIDTH) {
         // SAFETY: 32 elements from `at` lie within the columns' slices, and within those of magnitudes and classes in every row.
@@ -129,8 +130,7 @@ pub(in super::super) fn sum_residuals(
     out
 }
 
-/// Adds residuals and slopes to the columns' and returns their sums.
-#[allow(clippy::needless_pass_by_value)]
+/// [`sum_residuals`] of one row.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 pub(in super::super) fn residuals(
     magnitudes: &[u16],
@@ -139,44 +139,16 @@ pub(in super::super) fn residuals(
     link: &Link,
     columns: (&mut [i32], &mut [u32]),
 ) -> Sums {
-    let elements = magnitudes
-        .len()
-        .min(classes.len())
-        .min(scales.columns.len());
-    let elements = elements.min(columns.0.len()).min(columns.1.len());
-    let kit = Kit::new(scales.class, link);
-    let row = _mm512_set1_epi8(scales.row);
-    let mut sums = [_mm512_setzero_si512(); 2];
-    let whole = elements / WIDTH * WIDTH;
-    for at in (0..whole).step_by(WIDTH) {
-        // SAFETY: 32 elements from `at` lie within every slice.
-        unsafe {
-            let column = _mm256_loadu_si256(scales.columns.as_ptr().add(at).cast());
-            let column = _mm512_castsi256_si512(column);
-            let (magnitudes, classes) = (magnitudes.as_ptr().add(at), classes.as_ptr().add(at));
-            let more = kit.residuals(magnitudes, classes, column, row);
-            for i in 0..2 {
-                let pairs = _mm512_madd_epi16(more[i], _mm512_set1_epi16(1));
-                sums[i] = _mm512_add_epi32(sums[i], pairs);
-            }
-            add_wide(columns.0.as_mut_ptr().add(at).cast(), more[0]);
-            add_wide(columns.1.as_mut_ptr().add(at).cast(), more[1]);
-        }
-    }
-    let tail = RunScales {
-        columns: &scales.columns[whole..elements],
-        ..*scales
+    let tile = Tile {
+        magnitudes,
+        classes,
+        stride: 0,
+        class: scales.class,
+        columns: scales.columns,
+        rows: std::slice::from_ref(&scales.row),
     };
-    let rest = (
-        &mut columns.0[whole..elements],
-        &mut columns.1[whole..elements],
-    );
-    let (magnitudes, classes) = (&magnitudes[whole..elements], &classes[whole..elements]);
-    let (residual, slope) = scalar::residuals(magnitudes, classes, &tail, link, rest);
-    (
-        residual + _mm512_reduce_add_epi32(sums[0]),
-        slope + _mm512_reduce_add_epi32(sums[1]) as u32,
-    )
+    let [sums] = sum_residuals(&tile, link, columns);
+    sums
 }
 
 #[inline]
