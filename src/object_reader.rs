@@ -9,7 +9,7 @@ use crate::dtype::DType;
 use crate::error::{Error, ErrorKind, Result};
 use crate::float::convert;
 use crate::hash::{Hash, chunk_chaining_value};
-use crate::store::object::{BaseRef, COMMON, FLAT_TAILS, checksum};
+use crate::store::object::{BaseRef, COMMON, FLAT_TAILS, SKIPS, checksum};
 use crate::store::{ObjectFile, Store};
 
 /// Objects kept open; each holds a file descriptor and its chunk table.
@@ -209,9 +209,18 @@ impl ObjectReader {
             what: format!("codec {}", entry.codec),
         })?;
         let head = &file.frame.head;
-        if head.required & FLAT_TAILS == 0 && codec::is_flat(codec.id(), payload) {
-            let reason = format!("chunk {index} has flat tails, which the head does not say");
-            return Err(Error::corrupt(&file.name, reason));
+        for (feature, is_there, what) in [
+            (
+                FLAT_TAILS,
+                codec::is_flat(codec.id(), payload),
+                "flat tails",
+            ),
+            (SKIPS, codec::has_skips(codec.id(), payload), "skips"),
+        ] {
+            if is_there && head.required & feature == 0 {
+                let reason = format!("chunk {index} has {what}, which the head does not say");
+                return Err(Error::corrupt(&file.name, reason));
+            }
         }
         let mut run = |base: Option<&[u8]>| {
             let first_element = offset / head.dtype.size() as u64;

@@ -8,15 +8,17 @@ use rayon::prelude::*;
 
 use crate::codec::parts::{self, Parts, Run};
 use crate::codec::{
-    ChunkView, Codec, CodecId, EncodeOptions, encode_known_chunk, find, is_flat, lowrank::LowRank,
-    may_be_flat, section,
+    ChunkView, Codec, CodecId, EncodeOptions, encode_known_chunk, find, has_skips, is_flat,
+    lowrank::LowRank, may_be_flat, may_skip, section,
 };
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::hash::{ChainingValue, Hash, chunk_chaining_value, merge_chunks};
 use crate::object_factors::Preparation;
 use crate::object_reader::{ObjectReader, OpenObject};
-use crate::store::object::{BaseRef, COMMON, FLAT_TAILS, Head, PARTS, PREDICTED_PARTS, is_chunked};
+use crate::store::object::{
+    BaseRef, COMMON, FLAT_TAILS, Head, PARTS, PREDICTED_PARTS, SKIPS, is_chunked,
+};
 use crate::store::{ObjectWriter, StoreWriter};
 
 /// Bytes of an object whose chunks are encoded together.
@@ -370,11 +372,16 @@ impl NewObject {
         )
     }
 
-    /// Tells whether tails lie flat in the chunks known so far, or may in those to come.
-    fn has_flat(&self, options: &EncodeOptions, first: &[Coded<'_>]) -> bool {
+    /// The features that chunks known so far have, or those to come may.
+    fn features(&self, options: &EncodeOptions, first: &[Coded<'_>]) -> u16 {
         let has_more = first.len() as u64 != self.chunk_count();
-        let is_flat = |chunk: &Coded<'_>| is_flat(chunk.codec, chunk.payload);
-        has_more && may_be_flat(options, self.dtype) || first.iter().any(is_flat)
+        let is_there = |may: bool, has: fn(CodecId, &[u8]) -> bool| {
+            has_more && may || first.iter().any(|chunk| has(chunk.codec, chunk.payload))
+        };
+        let may_skip = self.base.is_some() && may_skip(options, self.dtype);
+        let flat = is_there(may_be_flat(options, self.dtype), is_flat);
+        let skips = is_there(may_skip, has_skips);
+        (if flat { FLAT_TAILS } else { 0 }) | (if skips { SKIPS } else { 0 })
     }
 
     /// Begins the object in the store; `first` are the chunks known so far, all of them or at least [`window_chunks`].
@@ -405,11 +412,7 @@ impl NewObject {
         let required = required
             | if is_in_parts { PREDICTED_PARTS } else { 0 }
             | if common.is_empty() { 0 } else { COMMON }
-            | if self.has_flat(options, first) {
-                FLAT_TAILS
-            } else {
-                0
-            };
+            | self.features(options, first);
         let head = Head {
             codec: codec.unwrap_or(CodecId(0)).0,
             dtype: self.dtype,

@@ -24,10 +24,10 @@ use std::path::{Path, PathBuf};
 use batch::{Batch, Entry, about, assert_same, names, set_executable, testdata, tree};
 use serde_json::json;
 use tensors::{Tensor, noise, safetensors, tuned, weights};
-use zipllm::store::object::{COMMON, FLAT_TAILS, PARTS, PREDICTED_PARTS};
+use zipllm::store::object::{COMMON, FLAT_TAILS, PARTS, PREDICTED_PARTS, SKIPS};
 use zipllm::store::{Marker, Store};
 
-const IDS: [&str; 10] = [
+const IDS: [&str; 11] = [
     "gold/base",
     "gold/tune",
     "gold/other",
@@ -37,10 +37,11 @@ const IDS: [&str; 10] = [
     "gold/resized",
     "gold/rows",
     "gold/rows-tune",
+    "gold/rows-still",
     "gold/flat",
 ];
 /// Every version of every model of a golden store.
-const VERSIONS: [&str; 11] = [
+const VERSIONS: [&str; 12] = [
     "gold/base@1",
     "gold/tune@1",
     "gold/tune@2",
@@ -51,6 +52,7 @@ const VERSIONS: [&str; 11] = [
     "gold/resized@1",
     "gold/rows@1",
     "gold/rows-tune@1",
+    "gold/rows-still@1",
     "gold/flat@1",
 ];
 /// Elements of two chunks.
@@ -94,12 +96,13 @@ fn write_models(batch: &Batch) {
     write_matrices(batch, "resized", &matrix, &more(&merged(&embedding)));
     let tall = &self::long(14).repeat(3)[..2 * TALL];
     write_rows(batch, "rows", tall);
-    write_rows(batch, "rows-tune", &flipped(tall, 1));
+    write_rows(batch, "rows-tune", &in_columns(tall));
+    write_rows(batch, "rows-still", &flipped(tall, 1));
     write_matrix(batch, "flat", 129, &full(15));
     batch.bases(&json!({
         "gold/base": ["gold/tune"],
         "gold/plain": ["gold/merge", "gold/resized"],
-        "gold/rows": ["gold/rows-tune"],
+        "gold/rows": ["gold/rows-tune", "gold/rows-still"],
     }));
 }
 
@@ -123,6 +126,13 @@ fn long(seed: u64) -> Vec<u8> {
 fn flipped(long: &[u8], bit: u8) -> Vec<u8> {
     let mut long = long.to_vec();
     long.iter_mut().step_by(8192).for_each(|byte| *byte ^= bit);
+    long
+}
+
+/// Long data with one element in 32 changed: those of every eighth part of the columns.
+fn in_columns(long: &[u8]) -> Vec<u8> {
+    let mut long = long.to_vec();
+    long.iter_mut().step_by(64).for_each(|byte| *byte ^= 1);
     long
 }
 
@@ -335,7 +345,8 @@ fn every_codec_is_in_the_golden_store() {
             PARTS | PREDICTED_PARTS,
             COMMON,
             FLAT_TAILS,
-            COMMON | FLAT_TAILS
+            COMMON | FLAT_TAILS,
+            SKIPS
         ])
     );
 }

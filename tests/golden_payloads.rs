@@ -30,6 +30,8 @@ const FINE: u8 = 4;
 /// Of words alone.
 const FLAT: u8 = 4;
 const FINE_TABLE: u8 = 8;
+/// Of differences.
+const SKIPS: u8 = 16;
 const SHARED: u8 = 64;
 const SHARED_TABLES: u8 = 128;
 /// The bits of a kind that say what is shared.
@@ -103,6 +105,13 @@ fn cases() -> Vec<Case> {
         (DType::F16, 3 | FLAT, 64, false),
         (DType::F32, 1 | FLAT, 64, false),
         (DType::F64, 1 | FLAT, 64, false),
+        (DType::Bf16, 1 | SKIPS, 64, true),
+        (DType::Bf16, 3 | SKIPS, 64, true),
+        (DType::Bf16, 5 | SKIPS, 64, true),
+        (DType::F16, 1 | SKIPS, 64, true),
+        (DType::F32, 1 | SKIPS, 64, true),
+        (DType::F64, 1 | SKIPS, 64, true),
+        (DType::F8E4M3, 1 | SKIPS, 64, true),
     ] {
         cases.push((dtype, kind, lanes, delta));
     }
@@ -128,6 +137,8 @@ impl Case {
     fn elements(&self) -> usize {
         match (self.kind, self.lanes) {
             (EQUAL | STORED, _) => 50,
+            // Enough for scales and for fine tokens to pay where little changes.
+            (kind, _) if self.has_skips() && kind & (SCALED | FINE) != 0 => 120_000,
             (_, 64) => 33_000,
             // Enough for scales and for fine tokens to pay.
             (kind, _) if kind & (FINE | SCALED) != 0 => 30_000,
@@ -217,6 +228,9 @@ impl Case {
                 }
             };
             let there = match (kind & SCALED == 0, kind & FINE == 0) {
+                (true, true) if self.has_skips() => random.below(150) == 0,
+                (true, false) if self.has_skips() => element / 16 % 5 == 0 && random.below(20) != 0,
+                (false, _) if self.has_skips() => random.below(3) == 0 && column < 16,
                 (false, true) if self.kind & SHARED != 0 => random.below(3 + column % 7 * 4) == 0,
                 (false, false) if self.kind & SHARED != 0 => random.below(2 + column % 4 * 4) != 0,
                 (true, true) => random.below(12) == 0,
@@ -246,6 +260,10 @@ impl Case {
             base.extend(&other.to_le_bytes()[..self.dtype.size()]);
         }
         (raw, base)
+    }
+
+    fn has_skips(&self) -> bool {
+        self.delta && self.kind & (SKIPS | 1) == SKIPS | 1
     }
 
     fn is_flat(&self) -> bool {
@@ -339,7 +357,9 @@ fn the_list_of_golden_payloads_is_complete() {
     };
     let alone = [0, 1, 3, 5, 7, 9, 11, 13, 15, 16];
     let shared = [3 | SHARED, 1 | ALL, 3 | ALL, 7 | ALL, 3 | FINE_TABLE | ALL];
-    assert_eq!(kinds(true), alone.into_iter().chain(shared).collect());
+    let skipping = [1 | SKIPS, 3 | SKIPS, 5 | SKIPS];
+    let of_differences = alone.into_iter().chain(shared).chain(skipping);
+    assert_eq!(kinds(true), of_differences.collect());
     let flat = [1 | FLAT, 3 | FLAT, 3 | FLAT | FINE_TABLE, 3 | FLAT | ALL];
     let in_words = [1, 3, 9, 11, 16, 3 | ALL];
     assert_eq!(kinds(false), in_words.into_iter().chain(flat).collect());

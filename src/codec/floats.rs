@@ -95,6 +95,17 @@ pub fn is_flat(codec: CodecId, payload: &[u8]) -> bool {
     is_alone(codec, payload) || codec == Parts.id() && parts::any(payload, is_alone)
 }
 
+/// Tells whether an object of this type with a base may have chunks in which runs are skipped.
+pub fn may_skip(options: &EncodeOptions, dtype: DType) -> bool {
+    options.family == Family::Auto && dtype.is_float() && rans::may_skip(options.effort)
+}
+
+/// Tells whether runs are skipped in a payload, or in a part of it.
+pub fn has_skips(codec: CodecId, payload: &[u8]) -> bool {
+    let is_delta = |codec, payload: &[u8]| codec == DELTA.id() && rans::has_skips(payload);
+    is_delta(codec, payload) || codec == Parts.id() && parts::any(payload, is_delta)
+}
+
 impl From<rans::Bad> for CodecError {
     fn from(bad: rans::Bad) -> Self {
         match bad {

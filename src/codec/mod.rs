@@ -17,7 +17,7 @@ pub mod zstd;
 
 use crate::dtype::DType;
 
-pub use floats::{is_flat, may_be_flat, may_learn};
+pub use floats::{has_skips, is_flat, may_be_flat, may_learn, may_skip};
 pub use prepared::{Prepared, section};
 pub use select::{EncodeOptions, Known, encode_chunk, encode_known_chunk};
 pub use workspace::{Workspace, WorkspacePool};

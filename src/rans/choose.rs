@@ -305,7 +305,7 @@ fn turned(token: u8, bin: u8) -> u8 {
 }
 
 /// Counts the tokens of `runs` by bin.
-fn count(
+pub(super) fn count(
     tokens: &[u8],
     bins: &[u8],
     runs: impl Iterator<Item = Range<usize>>,

@@ -7,15 +7,16 @@
 use std::mem::take;
 
 use super::bits::BitWriter;
-use super::choose::{Fitting, choose};
+use super::choose::{Choice, Fitting, choose};
 use super::fit;
 use super::kernel::{Coder, Isa, Link, Relation};
-use super::parts::{self, cut};
+use super::parts::{self, Parts, cut};
 use super::phased::{self, Predict};
 use super::shared::{self, Fit};
+use super::skips::{self, Kept};
 use super::table::{self, Counts};
 use super::token::{Format, TokenMap};
-use super::{Chunk, Grid, LOW, Scratch, flags, lanes_of, tails};
+use super::{Chunk, Grid, LANES, LOW, Scratch, flags, lanes_of, tails};
 
 /// How much time an encoder may take for how small a result; the decoder does not care.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -217,7 +218,9 @@ fn encode_alone(task: &Task<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) {
         None => choose(&fitting, scratch),
     };
     plan.lay_flat(task.elements() as u64, &choice.counts);
-    out.push(plan.flags | choice.flags());
+    let kept = keep(task, &plan, &choice, scratch);
+    let skips = if kept.is_some() { flags::SKIPS } else { 0 };
+    out.push(plan.flags | choice.flags() | skips);
     out.extend_from_slice(&plan.window.to_le_bytes());
     if let Some((scales, side)) = &choice.scales {
         if plan.classes {
@@ -227,8 +230,61 @@ fn encode_alone(task: &Task<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) {
     }
     let mut writer = BitWriter::new(out);
     choice.contexts.write(plan.classes, &mut writer);
-    write_tables(&plan, choice.counts, writer, &mut scratch.table);
-    write_words(task.isa, &plan, None, task.raw, scratch, out);
+    if let Some(kept) = kept {
+        write_tables(&plan, &kept.counts, writer, &mut scratch.table);
+        write_kept(task, &plan, kept, scratch, out);
+    } else {
+        write_tables(&plan, &choice.counts, writer, &mut scratch.table);
+        write_words(task.isa, &plan, None, task.raw, scratch, out);
+    }
+}
+
+/// Takes together what is kept of the chunk in `scratch`, if it is to be coded with skips.
+fn keep(task: &Task<'_>, plan: &Plan, choice: &Choice, scratch: &mut Scratch) -> Option<Kept> {
+    let tokens = &scratch.parts.tokens;
+    let pays = plan.classes && task.hints.is_none() && skips::pay(task.effort, tokens);
+    let contexts = choice.counts.len();
+    pays.then(|| {
+        skips::keep(
+            task.isa,
+            contexts,
+            plan.planes,
+            &mut scratch.parts,
+            &mut scratch.ctx,
+        )
+    })
+}
+
+/// Codes flags, and the elements that are kept, with the table in `scratch`.
+fn write_kept(
+    task: &Task<'_>,
+    plan: &Plan,
+    mut kept: Kept,
+    scratch: &mut Scratch,
+    out: &mut Vec<u8>,
+) {
+    let flag_table = kept.write_tables(plan.table_bits(), out);
+    let coder = Coder {
+        table: &scratch.table,
+        table_bits: plan.table_bits(),
+        map: &plan.map,
+        planes: plan.planes,
+    };
+    let of_flags = Coder {
+        table: &flag_table,
+        map: &TokenMap::bytes(),
+        planes: 0,
+        ..coder
+    };
+    let Parts { tokens, raw, .. } = &mut scratch.parts;
+    let lanes = lanes_of(tokens.len());
+    let room = coder.room(kept.elements) + of_flags.room(kept.flags.len());
+    let mut words = Words::new(lanes, room, &mut scratch.words);
+    let (ctx, tokens) = (&scratch.ctx[..kept.elements], &mut tokens[..kept.elements]);
+    words.put(task.isa, &coder, ctx, tokens, raw);
+    let (ctx, flags) = (&kept.flag_contexts, &mut kept.flags);
+    words.put(task.isa, &of_flags, ctx, flags, &mut Default::default());
+    words.write(out);
 }
 
 /// Cuts a chunk as another one was cut.
@@ -312,17 +368,11 @@ fn plan_solo(task: &Task<'_>, scratch: &mut Scratch) -> Plan {
 /// Writes a table for each context, and lays it out for [`write_words`].
 pub(super) fn write_tables(
     plan: &Plan,
-    counts: Vec<Counts>,
+    counts: &[Counts],
     mut writer: BitWriter<'_>,
     encoder: &mut Vec<u32>,
 ) {
-    encoder.clear();
-    for mut counts in counts {
-        table::fold_rare(&mut counts, &plan.map, plan.table_bits());
-        let frequencies = table::normalise(&counts, plan.table_bits());
-        table::write(&frequencies, &mut writer);
-        table::lay_out_encoder(&frequencies, &plan.map, encoder);
-    }
+    table::write_all(counts, &plan.map, plan.table_bits(), &mut writer, encoder);
     writer.finish();
 }
 
@@ -344,17 +394,54 @@ pub(super) fn write_words(
         map: &plan.map,
         planes: plan.planes,
     };
-    let parts = &mut scratch.parts;
-    let mut states = [LOW; super::LANES];
-    let states = &mut states[..lanes_of(parts.tokens.len())];
-    // Longer than needed it stays, so that nothing is set to zero again.
-    let room = coder.room(parts.tokens.len());
-    if scratch.words.len() < room {
-        scratch.words.resize(room, 0);
+    let Parts { tokens, raw, .. } = &mut scratch.parts;
+    let lanes = lanes_of(tokens.len());
+    let mut words = Words::new(lanes, coder.room(tokens.len()), &mut scratch.words);
+    words.put(isa, &coder, &scratch.ctx, tokens, raw);
+    words.write(out);
+}
+
+/// The coder's words of a payload, which come from the last element to the first.
+struct Words<'a> {
+    states: [u32; LANES],
+    lanes: usize,
+    bytes: &'a mut [u8],
+    /// Where those that are there start.
+    at: usize,
+}
+
+impl<'a> Words<'a> {
+    /// None yet, and room for so many bytes.
+    fn new(lanes: usize, room: usize, bytes: &'a mut Vec<u8>) -> Self {
+        // Longer than needed it stays, so that nothing is set to zero again.
+        if bytes.len() < room {
+            bytes.resize(room, 0);
+        }
+        Self {
+            states: [LOW; LANES],
+            lanes,
+            bytes: &mut bytes[..room],
+            at: room,
+        }
     }
-    let words = &mut scratch.words[..room];
-    let (tokens, raw) = (&mut parts.tokens, &mut parts.raw);
-    let at = isa.encode(&coder, states, &scratch.ctx, tokens, raw, words);
-    out.extend(states.iter().flat_map(|x| x.to_le_bytes()));
-    out.extend_from_slice(&words[at..]);
+
+    /// Codes elements before those that are there.
+    fn put(
+        &mut self,
+        isa: Isa,
+        coder: &Coder<'_>,
+        ctx: &[u8],
+        tokens: &mut [u8],
+        raw: &mut [Vec<u16>; 4],
+    ) {
+        let (states, bytes) = (&mut self.states[..self.lanes], &mut self.bytes[..self.at]);
+        self.at = isa.encode(coder, states, ctx, tokens, raw, bytes);
+    }
+
+    /// Appends states and words.
+    fn write(self, out: &mut Vec<u8>) {
+        let states = self.states.iter().take(self.lanes);
+        out.extend(states.flat_map(|x| x.to_le_bytes()));
+        out.extend_from_slice(&self.bytes[self.at..]);
+    }
 }

@@ -72,12 +72,7 @@ pub fn write_integers(isa: Isa, runs: &[Run], values: &[i16], out: &mut Vec<u8>)
         writer.put(u32::from(pair[1] != pair[0]), 1);
     }
     let mut encoder = Vec::new();
-    for mut counts in merged.counts {
-        table::fold_rare(&mut counts, &map, TABLE_BITS);
-        let frequencies = table::normalise(&counts, TABLE_BITS);
-        table::write(&frequencies, &mut writer);
-        table::lay_out_encoder(&frequencies, &map, &mut encoder);
-    }
+    table::write_all(&merged.counts, &map, TABLE_BITS, &mut writer, &mut encoder);
     writer.finish();
     let ctx = contexts(runs, &merged.map.0);
     let coder = Coder {
@@ -126,10 +121,8 @@ pub fn read_integers<'a>(
         *bin = context;
     }
     let mut decoder = Vec::new();
-    for _ in 0..=context {
-        let frequencies = table::read(&mut reader, map.alphabet, TABLE_BITS)?;
-        table::lay_out_decoder(&frequencies, &mut decoder);
-    }
+    let tables = usize::from(context) + 1;
+    table::read_all(&mut reader, tables, map.alphabet, TABLE_BITS, &mut decoder)?;
     let rest = reader.rest()?;
     let (length, rest) = rest.split_first_chunk().ok_or(Bad::Truncated)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Bad::Truncated)?;

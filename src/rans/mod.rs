@@ -3,7 +3,7 @@
 //! The pieces, from the bits up: [`bits`] and [`log2`]; [`token`] maps elements of any float dtype to a small
 //! alphabet and raw bits; [`table`] holds frequencies; [`kernel`] runs the interleaved coder; [`fit`] estimates
 //! row and column scales; [`choose`] and [`model`] turn them into contexts; [`encode`] and [`decode`] put a chunk together;
-//! [`shared`] is what the chunks of an object have in common.
+//! [`skips`] leaves out what equals the base; [`shared`] is what the chunks of an object have in common.
 //! The format is described in `docs/codecs/rans.md`.
 
 // Bit fields are cut out of wider integers all over this module.
@@ -31,12 +31,14 @@ mod parts;
 mod phased;
 mod shared;
 mod side;
+mod skips;
 mod table;
 mod tails;
 #[cfg(test)]
 mod tests;
 mod tiles;
 mod token;
+mod words;
 
 pub use decode::{decode, decode_predicted};
 pub use encode::{Effort, encode, encode_predicted};
@@ -145,6 +147,7 @@ pub struct Scratch {
     codes64: Vec<u64>,
     predicted: Vec<u8>,
     hints: Vec<u8>,
+    runs: Vec<u8>,
     reflected: Vec<u8>,
     cells: cells::Cells,
 }
@@ -158,6 +161,17 @@ pub fn may_be_flat(dtype: DType) -> bool {
 pub fn is_flat(payload: &[u8]) -> bool {
     const FLAT: u8 = flags::CODED | flags::FLAT;
     payload.first().is_some_and(|kind| kind & FLAT == FLAT)
+}
+
+/// Tells whether runs may be skipped in chunks of differences at this effort.
+pub fn may_skip(effort: Effort) -> bool {
+    effort != Effort::Max
+}
+
+/// Tells whether runs are skipped in a payload of differences.
+pub fn has_skips(payload: &[u8]) -> bool {
+    const SKIPS: u8 = flags::CODED | flags::SKIPS;
+    payload.first().is_some_and(|kind| kind & SKIPS == SKIPS)
 }
 
 /// Elements from which a chunk gets [`LANES`] lanes.
@@ -192,6 +206,8 @@ mod flags {
     pub(super) const FLAT: u8 = 4;
     /// Tables have 4096 slots instead of 2048.
     pub(super) const FINE_TABLE: u8 = 8;
+    /// Runs that equal the base's are skipped; beside [`CODED`] only.
+    pub(super) const SKIPS: u8 = 16;
     /// Contexts go by phase too; only where elements are predicted.
     pub(super) const PHASED: u8 = 32;
     /// The window and the scales of classes and columns are the object's.

@@ -29,11 +29,7 @@ pub(super) fn write(runs: [&[i8]; 2], out: &mut Vec<u8>) {
     let mut writer = BitWriter::new(out);
     merged.map.write(&mut writer);
     let mut encoder = Vec::new();
-    for counts in &merged.counts {
-        let frequencies = table::normalise(counts, TABLE_BITS);
-        table::write(&frequencies, &mut writer);
-        table::lay_out_encoder(&frequencies, &map, &mut encoder);
-    }
+    table::write_all(&merged.counts, &map, TABLE_BITS, &mut writer, &mut encoder);
     writer.finish();
     let coder = Coder {
         table: &encoder,
@@ -62,9 +58,13 @@ pub(super) fn read(bytes: &[u8], lengths: [usize; 2]) -> Result<([Vec<i8>; 2], &
     let mut reader = BitReader::new(bytes);
     let contexts = BinMap::<2>::read(&mut reader)?;
     let mut decoder = Vec::new();
-    for _ in 0..contexts.contexts() {
-        table::lay_out_decoder(&table::read(&mut reader, TOKENS, TABLE_BITS)?, &mut decoder);
-    }
+    table::read_all(
+        &mut reader,
+        contexts.contexts(),
+        TOKENS,
+        TABLE_BITS,
+        &mut decoder,
+    )?;
     let rest = reader.rest()?;
     let (length, rest) = rest.split_first_chunk().ok_or(Bad::Truncated)?;
     let length = usize::try_from(u32::from_le_bytes(*length)).map_err(|_| Bad::Truncated)?;

@@ -130,8 +130,26 @@ fn proportional(counts: &Counts, slots: u64) -> Frequencies {
     out
 }
 
+/// Writes a table for each context, rare tokens moved to escapes, and lays them out for an encoder in `encoder`.
+pub(super) fn write_all(
+    counts: &[Counts],
+    map: &TokenMap,
+    table_bits: u32,
+    writer: &mut BitWriter<'_>,
+    encoder: &mut Vec<u32>,
+) {
+    encoder.clear();
+    for counts in counts {
+        let mut counts = *counts;
+        fold_rare(&mut counts, map, table_bits);
+        let frequencies = normalise(&counts, table_bits);
+        write(&frequencies, writer);
+        lay_out_encoder(&frequencies, map, encoder);
+    }
+}
+
 /// Writes one table.
-pub(super) fn write(frequencies: &Frequencies, writer: &mut BitWriter<'_>) {
+fn write(frequencies: &Frequencies, writer: &mut BitWriter<'_>) {
     let last = frequencies.iter().rposition(|&f| f > 0).unwrap_or(0);
     writer.put(last as u32, TOKEN_BITS);
     for &frequency in frequencies.iter().take(last + 1) {
@@ -159,12 +177,22 @@ pub(super) fn write_escapes_first(
     write(&others, writer);
 }
 
-/// Reads one table of tokens below `alphabet` and checks its sum.
-pub(super) fn read(
+/// Reads the tables of so many contexts, of tokens below `alphabet`, and appends what a decoder makes of them to `decoder`.
+pub(super) fn read_all(
     reader: &mut BitReader<'_>,
+    contexts: usize,
     alphabet: usize,
     table_bits: u32,
-) -> Result<Frequencies, Bad> {
+    decoder: &mut Vec<u32>,
+) -> Result<(), Bad> {
+    for _ in 0..contexts {
+        lay_out_decoder(&read(reader, alphabet, table_bits)?, decoder);
+    }
+    Ok(())
+}
+
+/// Reads one table of tokens below `alphabet` and checks its sum.
+fn read(reader: &mut BitReader<'_>, alphabet: usize, table_bits: u32) -> Result<Frequencies, Bad> {
     let frequencies = take_up_to(reader, alphabet, table_bits)?;
     check(&frequencies, table_bits)?;
     Ok(frequencies)

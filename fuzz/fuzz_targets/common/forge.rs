@@ -24,6 +24,8 @@ const FINE: u8 = 4;
 /// Of words alone.
 const FLAT: u8 = 4;
 const FINE_TABLE: u8 = 8;
+/// Of differences.
+const SKIPS: u8 = 16;
 const SHARED: u8 = 64;
 const SHARED_TABLES: u8 = 128;
 
@@ -32,7 +34,7 @@ pub fn payload(shape: &Shape, input: &mut Input<'_>) -> Vec<u8> {
     let given = input.byte();
     let kind = match shape.shared {
         Some(kind) if given & SHARED != 0 => kind | given & (SHARED | SHARED_TABLES),
-        _ if shape.delta => 1 | given & (SCALED | FINE | FINE_TABLE),
+        _ if shape.delta => 1 | given & (SCALED | FINE | FINE_TABLE | SKIPS),
         _ if shape.tail_bits > 0 => 1 | given & (SCALED | FLAT | FINE_TABLE),
         _ => 1 | given & (SCALED | FINE_TABLE),
     };
@@ -49,6 +51,9 @@ pub fn payload(shape: &Shape, input: &mut Input<'_>) -> Vec<u8> {
     }
     if kind & SHARED_TABLES == 0 {
         tables(shape, kind, input, &mut out);
+    }
+    if kind & SKIPS != 0 {
+        flags(kind, input, &mut out);
     }
     if !shape.delta && kind & FLAT != 0 {
         tails(shape, input, &mut out);
@@ -81,6 +86,17 @@ fn tables(shape: &Shape, kind: u8, input: &mut Input<'_>, out: &mut Vec<u8>) {
     let table_bits = if kind & FINE_TABLE == 0 { 11 } else { 12 };
     for _ in 0..contexts {
         table(alphabet(shape, kind), table_bits, input, &mut bits);
+    }
+    out.extend(bits.bytes());
+}
+
+/// Contexts of flags, and their tables.
+fn flags(kind: u8, input: &mut Input<'_>, out: &mut Vec<u8>) {
+    let mut bits = Bits(Vec::new());
+    let contexts = bin_map(64, input, &mut bits);
+    let table_bits = if kind & FINE_TABLE == 0 { 11 } else { 12 };
+    for _ in 0..contexts {
+        table(2, table_bits, input, &mut bits);
     }
     out.extend(bits.bytes());
 }

@@ -8,7 +8,7 @@ use super::super::token::{Format, Shape, TokenMap};
 use super::neon;
 use super::scalar::Target;
 use super::{
-    Coder, CutRun, Isa, Link, Relation, RunScales, Sums, Tile, Word, narrow, scalar, tails,
+    Coder, CutRun, Isa, Link, Relation, RunScales, Sums, Tile, Word, narrow, runs, scalar, tails,
 };
 #[cfg(target_arch = "x86_64")]
 use super::{avx2, avx512};
@@ -53,6 +53,11 @@ impl Isa {
         for (slot, &context) in twice.iter_mut().zip(map.iter().chain(map)) {
             *slot = context;
         }
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Avx2 {
+            // SAFETY: this value exists only where the machine has the instructions.
+            return unsafe { avx2::plain_contexts(&twice, classes) };
+        }
         self.bin_contexts(&twice, classes);
     }
 
@@ -63,6 +68,11 @@ impl Isa {
             bin_contexts(map, bins),
             scalar::bin_contexts(map, bins)
         );
+    }
+
+    /// Writes the highest context of each run.
+    pub(in super::super) fn highest_contexts(self, ctx: &[u8], out: &mut [u8]) {
+        by_isa!(self, highest(ctx, out), runs::highest(ctx, out));
     }
 
     /// Replaces the first cell of each element by the context that `map` has for its phase.

@@ -12,6 +12,7 @@ mod dispatch;
 mod narrow;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod runs;
 mod scalar;
 mod tails;
 mod tile;
@@ -19,6 +20,7 @@ mod tile;
 use super::token::{Shape, TokenMap};
 
 pub(super) use narrow::{CutRun, for_each_code};
+pub(super) use runs::RUN;
 pub(super) use scalar::{Relation, Word, decode as decode_codes, load};
 pub(super) use tails::GROUP as TAIL_GROUP;
 pub(super) use tile::{ROWS as TILE_ROWS, Sums, Tile};

@@ -134,7 +134,7 @@ impl Common<'_> {
         };
         let mut writer = BitWriter::new(out);
         contexts.write(plan.classes, &mut writer);
-        write_tables(plan, counts, writer, &mut scratch.table);
+        write_tables(plan, &counts, writer, &mut scratch.table);
     }
 
     /// Bits of flat tails that say nothing new, in units of 2^-16.

@@ -8,7 +8,7 @@ use super::super::fit::{self, ColumnSums, Scales};
 use super::super::kernel::Isa;
 use super::super::table::{self, Counts};
 use super::super::token::{Format, TOKENS, TokenMap};
-use super::super::{Chunk, Grid, Scratch, log2, phased};
+use super::super::{Chunk, Grid, Scratch, log2, phased, skips};
 use super::{Learnt, MOST_COLUMNS, SHARE_BITS, Shared};
 use crate::dtype::DType;
 
@@ -128,6 +128,11 @@ impl Learner {
             mut scales,
             sums,
         } = self.so_far?;
+        // Tables of all elements do not suit chunks that skip most of them.
+        if plan.classes && sample.hints.is_none() && skips::pay(self.effort, &scratch.parts.tokens)
+        {
+            return None;
+        }
         if self.samples > 1 {
             sums.update(&mut scales.columns);
         }

@@ -23,8 +23,10 @@ pub const PREDICTED_PARTS: u16 = 2;
 pub const COMMON: u16 = 4;
 /// The feature bit of objects in which tails of words alone may lie flat.
 pub const FLAT_TAILS: u16 = 8;
+/// The feature bit of objects in which runs that equal the base's may be skipped.
+pub const SKIPS: u16 = 16;
 /// Feature bits that this build understands; an object that requires another one is refused.
-pub const KNOWN_FEATURES: u16 = PARTS | PREDICTED_PARTS | COMMON | FLAT_TAILS;
+pub const KNOWN_FEATURES: u16 = PARTS | PREDICTED_PARTS | COMMON | FLAT_TAILS | SKIPS;
 /// The greatest depth that an object may have.
 pub const MAX_DEPTH: u8 = 4;
 /// The most bases that an object may name.

@@ -152,7 +152,7 @@ fn newer_objects_are_named_as_such() {
         Err(Newer("object format version 2".into()))
     );
     bytes[4] = 1;
-    bytes[10] = 16;
+    bytes[10] = u8::try_from(KNOWN_FEATURES + 1).unwrap();
     assert!(matches!(Head::parse(&bytes), Err(Newer(what)) if what.contains("features")));
 }
 

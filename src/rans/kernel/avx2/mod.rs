@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 
 mod decode;
 mod encode;
+mod runs;
 mod scales;
 
 use super::super::phased::{self, CELLS};
@@ -14,7 +15,8 @@ use super::{CutRun, Relation, narrow, tails};
 
 pub(super) use decode::decode;
 pub(super) use encode::encode;
-pub(super) use scales::{bin_contexts, residuals, scaled_contexts};
+pub(super) use runs::highest;
+pub(super) use scales::{bin_contexts, plain_contexts, residuals, scaled_contexts};
 
 /// Lanes of the only interleaving that is coded here.
 const LANES: usize = 64;

@@ -37,6 +37,7 @@ mod words;
 
 use super::super::phased;
 use super::avx2::gather_four;
+pub(super) use super::avx2::highest;
 use super::scalar::Codes;
 use super::{Relation, narrow, tails};
 

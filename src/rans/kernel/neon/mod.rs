@@ -10,6 +10,7 @@ mod scales;
 
 use super::super::phased;
 use super::super::token::{Format, TokenMap};
+pub(super) use super::runs::highest;
 use super::scalar::Codes;
 use super::{CutRun, Relation, narrow, tails};
 

@@ -1,0 +1,233 @@
+//! Chunks with skips come back, on every instruction set alike; whatever else has the bit is refused.
+
+use super::super::kernel::{Isa, RUN};
+use super::super::tests::{Noise, check, chunk, pack, word};
+use super::super::{Bad, Chunk, Effort, Scratch, WIDE, decode, encode, flags, has_skips};
+use super::{elements_of, gather, numbers, pay, scatter};
+use crate::dtype::DType;
+
+const DTYPES: [DType; 8] = [
+    DType::Bf16,
+    DType::F16,
+    DType::F32,
+    DType::F64,
+    DType::F8E4M3,
+    DType::F8E5M2,
+    DType::Bool,
+    DType::U8,
+];
+
+/// A chunk and its base, of which about one element in `rare` differs: by little, or by anything.
+fn nearly_equal(dtype: DType, elements: usize, rare: u64) -> (Vec<u8>, Vec<u8>) {
+    let mut noise = Noise(elements as u64 ^ rare);
+    let base: Vec<u64> = (0..elements)
+        .map(|_| word(dtype, noise.normal() * 0.02))
+        .collect();
+    let change = |&word: &u64| match noise.next() {
+        x if !x.is_multiple_of(rare) => word,
+        x if x >> 60 == 0 => noise.next(),
+        x => word ^ (1 + (x >> 20 & 3)),
+    };
+    let raw: Vec<u64> = base.iter().map(change).collect();
+    let [raw, base] = [raw, base].map(|words| pack(dtype, words.into_iter()));
+    (raw, base)
+}
+
+#[test]
+fn nearly_equal_chunks_come_back_with_skips() {
+    for dtype in DTYPES {
+        for (elements, row_len, rare) in [
+            (WIDE, 0, 300),
+            (WIDE + 1, 0, 300),
+            (WIDE + 15, 128, 500),
+            (WIDE + 16, 1000, 100),
+            (WIDE + 1039, 97, 3000),
+            (70_003, 256, 200),
+        ] {
+            let (raw, base) = nearly_equal(dtype, elements, rare);
+            let chunk = chunk(dtype, row_len, 5, Some(&base));
+            for effort in [Effort::Fast, Effort::Default, Effort::Max] {
+                let what = format!("{elements} of {dtype}, {effort:?}");
+                let payload = check(&chunk, effort, &raw, &what);
+                assert_eq!(has_skips(&payload), effort != Effort::Max, "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn skips_go_with_scales() {
+    let (elements, row_len) = (1 << 19, 256);
+    let (raw, base) = nearly_equal(DType::Bf16, elements, 2);
+    let mut noise = Noise(2);
+    // The farther to the right, the rarer.
+    let raw: Vec<u8> = (0..elements)
+        .flat_map(|i| {
+            let rare = noise.next().is_multiple_of(4 << (i % row_len / 16));
+            let from = if rare { &raw } else { &base };
+            from[2 * i..][..2].to_vec()
+        })
+        .collect();
+    let chunk = chunk(DType::Bf16, row_len as u64, 0, Some(&base));
+    let payload = check(&chunk, Effort::Default, &raw, "columns");
+    assert!(has_skips(&payload), "kind {}", payload[0]);
+    assert_ne!(payload[0] & flags::SCALED, 0, "kind {}", payload[0]);
+    let fast = check(&chunk, Effort::Fast, &raw, "columns");
+    assert!(payload.len() < fast.len());
+}
+
+#[test]
+fn a_chunk_has_skips_if_three_runs_of_four_equal_the_base() {
+    let runs = 2 * WIDE / RUN;
+    let tokens = |kept: usize| -> Vec<u8> {
+        let run = |run: usize| (0..RUN).map(move |i| u8::from(run < kept && i == run % RUN));
+        (0..runs).flat_map(run).collect()
+    };
+    for (effort, kept, short, want) in [
+        (Effort::Default, runs / 4, 0, true),
+        (Effort::Default, runs / 4 + 1, 0, false),
+        (Effort::Fast, runs / 4, 0, true),
+        (Effort::Max, 1, 0, false),
+        (Effort::Default, 1, WIDE, true),
+        (Effort::Default, 1, WIDE + 1, false),
+    ] {
+        let tokens = &tokens(kept)[short..];
+        assert_eq!(
+            pay(effort, tokens),
+            want,
+            "{effort:?}, {kept} kept, {short} fewer"
+        );
+    }
+}
+
+#[test]
+fn runs_go_where_they_came_from() {
+    let mut noise = Noise(3);
+    for elements in (0..200).chain([1023, 1024, 1025, 4096, 5000]) {
+        let runs = super::runs(elements);
+        let flags: Vec<u8> = (0..runs).map(|_| (noise.next() as u8) & 0x80).collect();
+        let expected: Vec<u32> = (0..runs as u32)
+            .filter(|&run| flags[run as usize] != 0)
+            .collect();
+        let numbers = numbers(&flags);
+        assert_eq!(numbers, expected, "{elements}");
+        for size in [1, 2, 4, 8] {
+            let all: Vec<u8> = (0..elements * size).map(|_| noise.next() as u8).collect();
+            let kept: Vec<u8> = all
+                .chunks(RUN * size)
+                .zip(&flags)
+                .filter(|(_, flag)| **flag != 0)
+                .flat_map(|(run, _)| run.to_vec())
+                .collect();
+            assert_eq!(kept.len(), elements_of(&numbers, elements) * size);
+            let mut gathered = vec![0; kept.len()];
+            gather(&numbers, size, &all, &mut gathered);
+            assert!(gathered == kept, "{elements} of {size} bytes");
+            let mut back = vec![0; all.len()];
+            scatter(&numbers, size, &kept, &mut back);
+            for ((back, all), flag) in back
+                .chunks(RUN * size)
+                .zip(all.chunks(RUN * size))
+                .zip(&flags)
+            {
+                let expected = if *flag == 0 {
+                    vec![0; all.len()]
+                } else {
+                    all.to_vec()
+                };
+                assert_eq!(back, expected, "{elements} of {size} bytes");
+            }
+        }
+    }
+}
+
+#[test]
+fn highest_contexts_are_those_of_the_plain_loop() {
+    let mut noise = Noise(4);
+    for elements in (0..700).chain([4096, 5003]) {
+        let ctx: Vec<u8> = (0..elements).map(|_| (noise.next() as u8) & 63).collect();
+        let expected: Vec<u8> = ctx
+            .chunks(RUN)
+            .map(|run| run.iter().copied().max().unwrap())
+            .collect();
+        for isa in Isa::all() {
+            let mut out = vec![0xAA; expected.len()];
+            isa.highest_contexts(&ctx, &mut out);
+            assert_eq!(out, expected, "{isa:?}, {elements}");
+        }
+    }
+}
+
+fn payload_of(chunk: &Chunk<'_>, raw: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    let scratch = &mut Scratch::default();
+    encode(
+        Isa::Scalar,
+        Effort::Default,
+        chunk,
+        raw,
+        scratch,
+        &mut payload,
+    );
+    payload
+}
+
+#[test]
+fn what_no_encoder_writes_is_refused() {
+    let (raw, base) = nearly_equal(DType::Bf16, WIDE + 3, 300);
+    let with_base = chunk(DType::Bf16, 0, 0, Some(&base));
+    let good = payload_of(&with_base, &raw);
+    assert!(has_skips(&good));
+    let mut out = vec![0; raw.len()];
+    let mut run = |chunk: &Chunk<'_>, payload: &[u8]| {
+        decode(
+            Isa::detect(),
+            chunk,
+            payload,
+            &mut out,
+            &mut Scratch::default(),
+        )
+    };
+    assert_eq!(run(&with_base, &good), Ok(()));
+    for (what, bit) in [
+        ("uncoded", flags::CODED),
+        ("by phase", flags::PHASED),
+        ("in common", flags::SHARED),
+        ("tables in common", flags::SHARED | flags::SHARED_TABLES),
+    ] {
+        let mut bad = good.clone();
+        bad[0] ^= bit;
+        assert!(run(&with_base, &bad).is_err(), "{what}");
+    }
+    let alone = chunk(DType::Bf16, 0, 0, None);
+    assert_eq!(run(&alone, &good), Err(Bad::Malformed("kind")));
+    for end in 0..good.len() {
+        assert!(run(&with_base, &good[..end]).is_err(), "{end} bytes");
+    }
+    let longer = [&good[..], &[0, 0]].concat();
+    assert_eq!(run(&with_base, &longer), Err(Bad::Malformed("words")));
+}
+
+#[test]
+fn damage_is_refused_or_another_chunk_on_every_instruction_set_alike() {
+    let (raw, base) = nearly_equal(DType::Bf16, WIDE + 3, 300);
+    let chunk = chunk(DType::Bf16, 128, 0, Some(&base));
+    let good = payload_of(&chunk, &raw);
+    let mut noise = Noise(7);
+    for round in 0..400 {
+        let mut bad = good.clone();
+        let at = match round % 2 {
+            0 => noise.next() as usize % bad.len(),
+            // Tables, and what else is at the front.
+            _ => noise.next() as usize % bad.len().min(150),
+        };
+        bad[at] ^= 1 << (noise.next() % 8);
+        let results = Isa::all().into_iter().map(|isa| {
+            let mut out = vec![0; raw.len()];
+            let done = decode(isa, &chunk, &bad, &mut out, &mut Scratch::default());
+            done.map(|()| out)
+        });
+        let results: Vec<_> = results.collect();
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{at}");
+    }
+}
