@@ -3,16 +3,18 @@
 
 use std::arch::x86_64::*;
 
+mod cut;
 mod decode;
 mod encode;
 mod runs;
 mod scales;
 
 use super::super::phased::{self, CELLS};
-use super::super::token::{Format, TokenMap};
+use super::super::token::Format;
 use super::scalar::Codes;
-use super::{CutRun, Relation, narrow, tails};
+use super::{Relation, narrow, tails};
 
+pub(super) use cut::cut;
 pub(super) use decode::decode;
 pub(super) use encode::encode;
 pub(super) use runs::highest;
@@ -75,12 +77,6 @@ pub(super) fn apply(relation: Relation<'_>, bits: u32, codes: &Codes<'_>, out: &
 #[target_feature(enable = "avx2,popcnt")]
 pub(super) fn classes(format: Format, top: u32, base: &[u8], out: &mut [u8]) {
     narrow::classes(format, top, base, out);
-}
-
-/// [`narrow::cut`] with this instruction set.
-#[target_feature(enable = "avx2,popcnt")]
-pub(super) fn cut(map: &TokenMap, relation: Relation<'_>, raw: &[u8], out: &mut CutRun<'_>) {
-    narrow::cut(map, relation, raw, out);
 }
 
 /// [`narrow::solo_magnitudes`] with this instruction set.
