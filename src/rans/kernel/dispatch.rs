@@ -107,12 +107,15 @@ impl Isa {
         rows: &mut [Sums],
     ) {
         #[cfg(target_arch = "x86_64")]
-        if let (Self::Avx512, Ok(rows)) =
-            (self, <&mut [Sums; super::TILE_ROWS]>::try_from(&mut *rows))
-        {
-            // SAFETY: this value exists only where the machine has the instructions.
-            *rows = unsafe { avx512::sum_residuals(tile, link, columns) };
-            return;
+        if let Ok(rows) = <&mut [Sums; super::TILE_ROWS]>::try_from(&mut *rows) {
+            // SAFETY: these values exist only where the machine has the instructions.
+            match self {
+                Self::Avx512 => {
+                    return *rows = unsafe { avx512::sum_residuals(tile, link, columns) };
+                }
+                Self::Avx2 => return *rows = unsafe { avx2::sum_residuals(tile, link, columns) },
+                Self::Scalar => {}
+            }
         }
         for (sums, (magnitudes, classes, scales)) in rows.iter_mut().zip(tile.runs()) {
             let columns = (&mut *columns.0, &mut *columns.1);

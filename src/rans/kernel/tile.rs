@@ -1,6 +1,6 @@
 //! Parts of a few rows, one below the other: what sums behind scales are taken of at a time.
 
-use super::RunScales;
+use super::{Link, RunScales, scalar};
 
 /// Most rows of a tile; the residuals of so many still sum up in 16 bits.
 pub(in super::super) const ROWS: usize = 4;
@@ -39,6 +39,46 @@ impl<'a> Tile<'a> {
             };
             (&tile.magnitudes[run.clone()], &tile.classes[run], scales)
         })
+    }
+}
+
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only loops over vectors need it")
+)]
+impl Tile<'_> {
+    /// How many columns there are to sum up.
+    ///
+    /// # Panics
+    /// If there are not `N` rows of so many columns.
+    pub(super) fn width<const N: usize>(&self, columns: &(&mut [i32], &mut [u32])) -> usize {
+        let width = self.columns.len().min(columns.0.len());
+        let width = width.min(columns.1.len());
+        let needed = self.stride.saturating_mul(N - 1).saturating_add(width);
+        let least = self.magnitudes.len().min(self.classes.len());
+        assert!(self.rows.len() == N && least >= needed);
+        width
+    }
+
+    /// Adds what there is from the column `from` on to `sums` and to the columns, element by element.
+    pub(super) fn add_rest(
+        &self,
+        from: usize,
+        link: &Link,
+        columns: (&mut [i32], &mut [u32]),
+        sums: &mut [Sums],
+    ) {
+        let width = self.columns.len();
+        for (sums, (magnitudes, classes, scales)) in sums.iter_mut().zip(self.runs()) {
+            let scales = RunScales {
+                columns: &scales.columns[from..width],
+                ..scales
+            };
+            let columns = (&mut columns.0[from..], &mut columns.1[from..]);
+            let (magnitudes, classes) = (&magnitudes[from..], &classes[from..]);
+            let (residual, slope) = scalar::residuals(magnitudes, classes, &scales, link, columns);
+            *sums = (sums.0 + residual, sums.1 + slope);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 mod runs;
 mod scales;
+mod sums;
 
 use super::super::phased::{self, CELLS};
 use super::super::token::Format;
@@ -18,7 +19,8 @@ pub(super) use cut::cut;
 pub(super) use decode::decode;
 pub(super) use encode::encode;
 pub(super) use runs::highest;
-pub(super) use scales::{bin_contexts, plain_contexts, residuals, scaled_contexts};
+pub(super) use scales::{bin_contexts, plain_contexts, scaled_contexts};
+pub(super) use sums::{residuals, sum_residuals};
 
 /// Lanes of the only interleaving that is coded here.
 const LANES: usize = 64;

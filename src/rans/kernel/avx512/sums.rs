@@ -4,7 +4,7 @@
 use std::arch::x86_64::*;
 
 use super::super::tile::{ROWS, Sums, Tile};
-use super::super::{Link, RunScales, scalar};
+use super::super::{Link, RunScales};
 use super::scales::{bins, class_table};
 
 /// Elements whose residuals are summed up at a time.
@@ -83,11 +83,7 @@ pub(in super::super) fn sum_residuals<const N: usize>(
     columns: (&mut [i32], &mut [u32]),
 ) -> [Sums; N] {
     const { assert!(N > 0 && N <= ROWS) };
-    let width = tile.columns.len().min(columns.0.len()).min(columns.1.len());
-    let needed = tile.stride.saturating_mul(N - 1).saturating_add(width);
-    assert!(
-        tile.rows.len() == N && tile.magnitudes.len() >= needed && tile.classes.len() >= needed
-    );
+    let width = tile.width::<N>(&columns);
     let kit = Kit::new(tile.class, link);
     let mut rows = [[_mm512_setzero_si512(); 2]; N];
     let whole = width / WIDTH * WIDTH;
@@ -117,16 +113,7 @@ pub(in super::super) fn sum_residuals<const N: usize>(
         let slope = _mm512_reduce_add_epi32(slope) as u32;
         (_mm512_reduce_add_epi32(residual), slope)
     });
-    for (sums, (magnitudes, classes, scales)) in out.iter_mut().zip(tile.runs()) {
-        let scales = RunScales {
-            columns: &scales.columns[whole..width],
-            ..scales
-        };
-        let columns = (&mut columns.0[whole..width], &mut columns.1[whole..width]);
-        let (magnitudes, classes) = (&magnitudes[whole..], &classes[whole..]);
-        let (residual, slope) = scalar::residuals(magnitudes, classes, &scales, link, columns);
-        *sums = (sums.0 + residual, sums.1 + slope);
-    }
+    tile.add_rest(whole, link, columns, &mut out);
     out
 }
 
