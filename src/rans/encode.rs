@@ -16,7 +16,8 @@ use super::shared::{self, Fit};
 use super::skips::{self, Kept};
 use super::table::{self, Counts};
 use super::token::{Format, TokenMap};
-use super::{Chunk, Grid, LANES, LOW, Scratch, flags, lanes_of, tails};
+use super::word_writer::WordWriter;
+use super::{Chunk, Grid, Scratch, flags, lanes_of, may_skip, tails};
 
 /// How much time an encoder may take for how small a result; the decoder does not care.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,8 +79,10 @@ pub(super) struct Task<'a> {
     pub(super) effort: Effort,
     pub(super) format: Format,
     pub(super) chunk: &'a Chunk<'a>,
-    /// Of predicted elements, each one's phase and side.
+    /// Of predicted elements of 16 bits, each one's phase and side.
     pub(super) hints: Option<&'a [u8]>,
+    /// Whether runs may be skipped: those of predicted elements never are.
+    pub(super) may_skip: bool,
     /// The chunk's bytes, whole elements.
     pub(super) raw: &'a [u8],
 }
@@ -119,6 +122,7 @@ pub fn encode(
                 format,
                 chunk,
                 hints: None,
+                may_skip: may_skip(effort),
                 raw,
             };
             encode_elements(&task, scratch, out);
@@ -175,6 +179,7 @@ pub fn encode_predicted(
                 format,
                 chunk: &chunk,
                 hints: phased.then_some(hints.as_slice()),
+                may_skip: false,
                 raw: &reflected,
             };
             encode_elements(&task, scratch, out);
@@ -242,7 +247,7 @@ fn encode_alone(task: &Task<'_>, scratch: &mut Scratch, out: &mut Vec<u8>) {
 /// Takes together what is kept of the chunk in `scratch`, if it is to be coded with skips.
 fn keep(task: &Task<'_>, plan: &Plan, choice: &Choice, scratch: &mut Scratch) -> Option<Kept> {
     let tokens = &scratch.parts.tokens;
-    let pays = plan.classes && task.hints.is_none() && skips::pay(task.effort, tokens);
+    let pays = plan.classes && task.may_skip && skips::pay(tokens);
     let contexts = choice.counts.len();
     pays.then(|| {
         skips::keep(
@@ -279,7 +284,7 @@ fn write_kept(
     let Parts { tokens, raw, .. } = &mut scratch.parts;
     let lanes = lanes_of(tokens.len());
     let room = coder.room(kept.elements) + of_flags.room(kept.flags.len());
-    let mut words = Words::new(lanes, room, &mut scratch.words);
+    let mut words = WordWriter::new(lanes, room, &mut scratch.words);
     let (ctx, tokens) = (&scratch.ctx[..kept.elements], &mut tokens[..kept.elements]);
     words.put(task.isa, &coder, ctx, tokens, raw);
     let (ctx, flags) = (&kept.flag_contexts, &mut kept.flags);
@@ -396,52 +401,7 @@ pub(super) fn write_words(
     };
     let Parts { tokens, raw, .. } = &mut scratch.parts;
     let lanes = lanes_of(tokens.len());
-    let mut words = Words::new(lanes, coder.room(tokens.len()), &mut scratch.words);
+    let mut words = WordWriter::new(lanes, coder.room(tokens.len()), &mut scratch.words);
     words.put(isa, &coder, &scratch.ctx, tokens, raw);
     words.write(out);
-}
-
-/// The coder's words of a payload, which come from the last element to the first.
-struct Words<'a> {
-    states: [u32; LANES],
-    lanes: usize,
-    bytes: &'a mut [u8],
-    /// Where those that are there start.
-    at: usize,
-}
-
-impl<'a> Words<'a> {
-    /// None yet, and room for so many bytes.
-    fn new(lanes: usize, room: usize, bytes: &'a mut Vec<u8>) -> Self {
-        // Longer than needed it stays, so that nothing is set to zero again.
-        if bytes.len() < room {
-            bytes.resize(room, 0);
-        }
-        Self {
-            states: [LOW; LANES],
-            lanes,
-            bytes: &mut bytes[..room],
-            at: room,
-        }
-    }
-
-    /// Codes elements before those that are there.
-    fn put(
-        &mut self,
-        isa: Isa,
-        coder: &Coder<'_>,
-        ctx: &[u8],
-        tokens: &mut [u8],
-        raw: &mut [Vec<u16>; 4],
-    ) {
-        let (states, bytes) = (&mut self.states[..self.lanes], &mut self.bytes[..self.at]);
-        self.at = isa.encode(coder, states, ctx, tokens, raw, bytes);
-    }
-
-    /// Appends states and words.
-    fn write(self, out: &mut Vec<u8>) {
-        let states = self.states.iter().take(self.lanes);
-        out.extend(states.flat_map(|x| x.to_le_bytes()));
-        out.extend_from_slice(&self.bytes[self.at..]);
-    }
 }

@@ -38,7 +38,8 @@ mod tails;
 mod tests;
 mod tiles;
 mod token;
-mod words;
+mod word_reader;
+mod word_writer;
 
 pub use decode::{decode, decode_predicted};
 pub use encode::{Effort, encode, encode_predicted};

@@ -40,7 +40,7 @@ pub(super) fn run<W: Word>(
         let classes = classes.get_mut(..elements).ok_or(Bad::Truncated)?;
         let codes = codes.get_mut(..elements).ok_or(Bad::Truncated)?;
         contexts::put(isa, stream, base, start, classes, ctx)?;
-        if let Contexts::Cells(map) = &stream.contexts {
+        if let Contexts::Cells(map) = &stream.tables.contexts {
             isa.phase_contexts(map, hints, ctx);
         }
         let relation = base.map_or(Relation::Solo, Relation::Delta);
@@ -49,7 +49,7 @@ pub(super) fn run<W: Word>(
             let tails = tails::after(&stream.map, stream.tails, start);
             isa.add_tails(stream.map.tail_bits(), tails, out);
         }
-        if let (Contexts::Cells(_), Some(predicted)) = (&stream.contexts, base) {
+        if let (Contexts::Cells(_), Some(predicted)) = (&stream.tables.contexts, base) {
             isa.reflect(predicted, hints, out);
         }
     }

@@ -20,11 +20,11 @@ pub(super) fn put(
     };
     let Some(scales) = &stream.scales else {
         class(out);
-        isa.plain_contexts(&stream.contexts.by_class(), out);
+        isa.plain_contexts(&stream.tables.contexts.by_class(), out);
         return Ok(());
     };
     class(classes);
-    let map = stream.contexts.by_bin();
+    let map = stream.tables.contexts.by_bin();
     scaled(isa, stream.grid, scales, &map, start, classes, out)
 }
 

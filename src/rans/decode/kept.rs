@@ -4,7 +4,7 @@ use super::super::Bad;
 use super::super::kernel::{Isa, Relation, Word};
 use super::super::skips::{self, Skips};
 use super::super::token::TokenMap;
-use super::super::words::Words;
+use super::super::word_reader::WordReader;
 use super::stream::Stream;
 use super::{BLOCK, carve, contexts};
 
@@ -73,12 +73,12 @@ impl Decoder<'_> {
 
     fn decode_flags(
         &self,
-        words: &mut Words<'_>,
+        words: &mut WordReader<'_>,
         flag_ctx: &[u8],
         flags: &mut [u8],
     ) -> Result<(), Bad> {
         let map = TokenMap::bytes();
-        let coder = self.stream.flag_coder(&map);
+        let coder = self.stream.tables.flag_coder(&map);
         let mut codes = [0u16; BLOCK];
         for (flags, ctx) in flags.chunks_mut(BLOCK).zip(flag_ctx.chunks(BLOCK)) {
             let codes = codes.get_mut(..ctx.len()).ok_or(Bad::Truncated)?;

@@ -4,6 +4,7 @@ mod all;
 mod contexts;
 mod kept;
 mod stream;
+mod tables;
 
 use super::kernel::{Isa, Word};
 use super::phased::Predict;
@@ -84,9 +85,9 @@ fn decode_with(
     )?;
     let memory = &mut scratch.runs;
     match size {
-        1 | 2 => run(isa, stream, chunk.base, out, memory, &mut scratch.codes16),
-        4 => run(isa, stream, chunk.base, out, memory, &mut scratch.codes32),
-        _ => run(isa, stream, chunk.base, out, memory, &mut scratch.codes64),
+        1 | 2 => run(isa, &stream, chunk.base, out, memory, &mut scratch.codes16),
+        4 => run(isa, &stream, chunk.base, out, memory, &mut scratch.codes32),
+        _ => run(isa, &stream, chunk.base, out, memory, &mut scratch.codes64),
     }
 }
 
@@ -104,22 +105,24 @@ fn copy(from: &[u8], to: &mut [u8]) -> Result<(), Bad> {
 /// Decodes what was parsed, in `memory` and `codes`, both reused.
 fn run<W: Word>(
     isa: Isa,
-    mut stream: Stream<'_>,
+    stream: &Stream<'_>,
     base: Option<&[u8]>,
     out: &mut [u8],
     memory: &mut Vec<u8>,
     codes: &mut Vec<W>,
 ) -> Result<(), Bad> {
     codes.resize(BLOCK, W::default());
-    match (stream.skips.take(), base) {
-        (Some(skips), Some(base)) => kept::Decoder {
-            isa,
-            stream: &stream,
-            skips: &skips,
-            base,
+    match (&stream.tables.skips, base) {
+        (Some(skips), Some(base)) => {
+            let decoder = kept::Decoder {
+                isa,
+                stream,
+                skips,
+                base,
+            };
+            decoder.run(out, memory, codes)
         }
-        .run(out, memory, codes),
-        _ => all::run(isa, &stream, base, out, memory, codes),
+        _ => all::run(isa, stream, base, out, memory, codes),
     }
 }
 

@@ -1,18 +1,15 @@
 //! A payload taken apart.
 
-use super::super::bits::BitReader;
-use super::super::contexts::Contexts;
 use super::super::fit::Scales;
 use super::super::kernel::Coder;
 use super::super::phased::Predict;
 use super::super::shared::Shared;
 use super::super::side;
-use super::super::skips::Skips;
-use super::super::table;
 use super::super::tails;
 use super::super::token::{Format, TokenMap};
-use super::super::words::Words;
+use super::super::word_reader::WordReader;
 use super::super::{Bad, Chunk, Grid, LANES, flags, lanes_of};
+use super::tables::Tables;
 
 /// A parsed payload.
 pub(super) struct Stream<'a> {
@@ -22,14 +19,7 @@ pub(super) struct Stream<'a> {
     pub(super) top: u32,
     pub(super) map: TokenMap,
     pub(super) scales: Option<Scales>,
-    pub(super) contexts: Contexts,
-    /// Entries of all contexts.
-    pub(super) table: &'a [u32],
-    pub(super) table_bits: u32,
-    /// The flags of runs, where some are skipped.
-    pub(super) skips: Option<Skips>,
-    /// Entries of all contexts of flags.
-    flag_table: &'a [u32],
+    pub(super) tables: Tables<'a>,
     /// Those that lie flat.
     pub(super) tails: &'a [u8],
     states: [u32; LANES],
@@ -66,20 +56,10 @@ impl<'a> Stream<'a> {
             None => Some(read_scales(is_delta, grid, elements, &mut rest)?),
         };
         let is_common = kind & flags::SHARED_TABLES != 0;
-        let (contexts, (table, flag_table), skips, mut rest) =
-            if let Some(shared) = shared.filter(|_| is_common) {
-                (
-                    shared.contexts().clone(),
-                    (shared.table(), [].as_slice()),
-                    None,
-                    rest,
-                )
-            } else {
-                let (contexts, rest) = read_tables(kind, is_delta, &map, rest, table)?;
-                let of_elements = table.len();
-                let (skips, rest) = Skips::read(kind, rest, table)?;
-                (contexts, table.split_at(of_elements), skips, rest)
-            };
+        let tables = match shared.filter(|_| is_common) {
+            Some(shared) => Tables::of(shared, kind),
+            None => Tables::read(kind, is_delta, &map, &mut rest, table)?,
+        };
         let tails = if map.is_flat() {
             tails::read(format, &map, elements, &mut rest)?
         } else {
@@ -94,11 +74,7 @@ impl<'a> Stream<'a> {
             top: u32::from(window),
             map,
             scales,
-            contexts,
-            table,
-            table_bits: table::bits_of(kind),
-            skips,
-            flag_table,
+            tables,
             tails,
             states,
             lanes,
@@ -108,27 +84,12 @@ impl<'a> Stream<'a> {
 
     /// What elements are decoded with.
     pub(super) fn coder(&self) -> Coder<'_> {
-        Coder {
-            table: self.table,
-            table_bits: self.table_bits,
-            map: &self.map,
-            planes: self.format.planes(),
-        }
-    }
-
-    /// What flags, whose tokens are bytes, are decoded with.
-    pub(super) fn flag_coder<'b>(&'b self, map: &'b TokenMap) -> Coder<'b> {
-        Coder {
-            table: self.flag_table,
-            map,
-            planes: 0,
-            ..self.coder()
-        }
+        self.tables.coder(&self.map, self.format.planes())
     }
 
     /// The words, of which none was taken.
-    pub(super) fn words(&self) -> Words<'a> {
-        Words::new(self.states, self.lanes, self.words)
+    pub(super) fn words(&self) -> WordReader<'a> {
+        WordReader::new(self.states, self.lanes, self.words)
     }
 }
 
@@ -163,27 +124,6 @@ fn shared_of<'a>(chunk: &Chunk<'a>, kind: u8) -> Result<Option<&'a Shared>, Bad>
             Ok(Some(shared.ok_or(Bad::Malformed("shared section"))?))
         }
     }
-}
-
-/// Reads contexts, and their tables to the place of what was in `table`; returns what follows them.
-fn read_tables<'a>(
-    kind: u8,
-    is_delta: bool,
-    map: &TokenMap,
-    bytes: &'a [u8],
-    table: &mut Vec<u32>,
-) -> Result<(Contexts, &'a [u8]), Bad> {
-    let mut reader = BitReader::new(bytes);
-    let (contexts, count) = Contexts::read(kind, is_delta, &mut reader)?;
-    table.clear();
-    table::read_all(
-        &mut reader,
-        count,
-        map.alphabet,
-        table::bits_of(kind),
-        table,
-    )?;
-    Ok((contexts, reader.rest()?))
 }
 
 fn read_window(bytes: &[u8]) -> Result<(u16, &[u8]), Bad> {

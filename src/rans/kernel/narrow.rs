@@ -225,3 +225,81 @@ pub(super) fn solo_magnitudes(mantissa: u32, floor: u16, raw: &[u8], out: &mut [
             .min(2047);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Isa;
+    use super::*;
+    use crate::dtype::DType;
+
+    /// What [`cut`] writes.
+    #[derive(Default, PartialEq)]
+    struct Cut {
+        tokens: Vec<u8>,
+        raw: Vec<u16>,
+        magnitudes: Vec<u16>,
+    }
+
+    impl Cut {
+        fn of(length: usize, cut: impl FnOnce(&mut CutRun<'_>)) -> Self {
+            let mut out = Self {
+                tokens: vec![0; length],
+                raw: vec![0; length],
+                magnitudes: vec![0; length],
+            };
+            cut(&mut CutRun {
+                tokens: &mut out.tokens,
+                raw: &mut out.raw,
+                magnitudes: &mut out.magnitudes,
+            });
+            out
+        }
+    }
+
+    fn check(map: &TokenMap, relation: Relation<'_>, raw: &[u8], what: &str) {
+        let length = raw.len() / 2;
+        let expected = Cut::of(length, |out| cut(map, relation, raw, out));
+        for isa in Isa::all() {
+            let found = Cut::of(length, |out| isa.cut(map, relation, raw, out));
+            assert!(found == expected, "{what}, {length} elements: {isa:?}");
+        }
+    }
+
+    /// All words of 16 bits, and every length around those that vectors take.
+    fn lengths() -> impl Iterator<Item = usize> {
+        (0..=100).chain([1 << 16])
+    }
+
+    #[test]
+    fn every_difference_is_cut_alike() {
+        let words: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        for dtype in [DType::Bf16, DType::F16] {
+            let format = Format::of(dtype).unwrap();
+            for (fine, base) in [(false, 0u16), (true, 0), (false, 0x8000), (true, 0xBF83)] {
+                let map = TokenMap::delta(format, fine);
+                for length in lengths() {
+                    let base = base.to_le_bytes().repeat(length);
+                    let raw = &words[words.len() - 2 * length..];
+                    let what = format!("{dtype}, {fine}");
+                    check(&map, Relation::Delta(&base), raw, &what);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_word_alone_is_cut_alike() {
+        let words: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        for dtype in [DType::Bf16, DType::F16] {
+            let format = Format::of(dtype).unwrap();
+            let last = TokenMap::last_window(format);
+            for window in [0, last / 2, last] {
+                let map = TokenMap::solo(format, window);
+                for length in lengths() {
+                    let raw = &words[words.len() - 2 * length..];
+                    check(&map, Relation::Solo, raw, &format!("{dtype} from {window}"));
+                }
+            }
+        }
+    }
+}

@@ -4,6 +4,7 @@
 pub(in super::super) const RUN: usize = 16;
 
 /// Writes the highest context of each run, the last of which may be short.
+#[inline(always)]
 pub(super) fn highest(ctx: &[u8], out: &mut [u8]) {
     let (runs, last) = ctx.as_chunks::<RUN>();
     let mut out = out.iter_mut();

@@ -8,7 +8,7 @@ use super::super::fit::{self, ColumnSums, Scales};
 use super::super::kernel::Isa;
 use super::super::table::{self, Counts};
 use super::super::token::{Format, TOKENS, TokenMap};
-use super::super::{Chunk, Grid, Scratch, log2, phased, skips};
+use super::super::{Chunk, Grid, Scratch, log2, may_skip, phased, skips};
 use super::{Learnt, MOST_COLUMNS, SHARE_BITS, Shared};
 use crate::dtype::DType;
 
@@ -123,16 +123,15 @@ impl Learner {
     ) -> Option<Shared> {
         let (format, grid) = self.grid(sample)?;
         self.fit(format, grid, sample, scratch);
+        // Tables of all elements do not suit chunks that skip most of them.
+        if self.may_skip(sample) && skips::pay(&scratch.parts.tokens) {
+            return None;
+        }
         let SoFar {
             mut plan,
             mut scales,
             sums,
         } = self.so_far?;
-        // Tables of all elements do not suit chunks that skip most of them.
-        if plan.classes && sample.hints.is_none() && skips::pay(self.effort, &scratch.parts.tokens)
-        {
-            return None;
-        }
         if self.samples > 1 {
             sums.update(&mut scales.columns);
         }
@@ -157,6 +156,11 @@ impl Learner {
             learnt.share = (written << SHARE_BITS) / elements.max(1);
         }
         Some(shared)
+    }
+
+    /// Tells whether chunks like the sample may have skips: predicted ones, which come with hints, never do.
+    fn may_skip(&self, sample: &Sample<'_>) -> bool {
+        sample.base.is_some() && sample.hints.is_none() && may_skip(self.effort)
     }
 
     fn grid(&self, sample: &Sample<'_>) -> Option<(Format, Grid)> {
@@ -202,6 +206,7 @@ impl Learner {
             format,
             chunk: &sample.chunk(),
             hints: None,
+            may_skip: false,
             raw: sample.raw,
         };
         self.samples += 1;

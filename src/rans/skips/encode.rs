@@ -1,5 +1,6 @@
 //! Takes together what an encoder keeps.
 
+use super::super::WIDE;
 use super::super::bits::BitWriter;
 use super::super::choose;
 use super::super::kernel::Isa;
@@ -7,18 +8,17 @@ use super::super::model::{BinMap, merge};
 use super::super::parts::Parts;
 use super::super::table::{self, CONTEXTS, Counts};
 use super::super::token::TokenMap;
-use super::super::{Effort, WIDE, may_skip};
-use super::{RUN, SKIPPED};
+use super::RUN;
 
 /// Of so many runs all but one have to be skipped: a chunk then takes up to a seventh more bytes, of the few that it has, and half the time
 /// to decode.
 const PART: usize = 4;
 
 /// Tells whether a chunk of differences with these tokens is to be coded with skips.
-pub(in super::super) fn pay(effort: Effort, tokens: &[u8]) -> bool {
+pub(in super::super) fn pay(tokens: &[u8]) -> bool {
     let (runs, _) = tokens.as_chunks::<RUN>();
     let kept = runs.iter().filter(|run| !is_skipped(*run)).count();
-    may_skip(effort) && tokens.len() >= WIDE && kept * PART <= runs.len()
+    tokens.len() >= WIDE && kept * PART <= runs.len()
 }
 
 /// Code 0, no difference, is token 0 of every element type.
@@ -51,24 +51,9 @@ pub(in super::super) fn keep(
 ) -> Kept {
     let mut flag_contexts = vec![0; ctx.len().div_ceil(RUN)];
     isa.highest_contexts(ctx, &mut flag_contexts);
-    let flags: Vec<u8> = parts
-        .tokens
-        .chunks(RUN)
-        .map(|run| if is_skipped(run) { SKIPPED } else { 1 })
-        .collect();
-    let all = parts.tokens.len();
-    let kept_runs = (0..).step_by(RUN).zip(&flags);
-    let kept_runs = kept_runs.filter(|(_, flag)| **flag != SKIPPED);
-    let mut elements = 0;
-    for (start, _) in kept_runs {
-        let run = start..all.min(start + RUN);
-        parts.tokens.copy_within(run.clone(), elements);
-        ctx.copy_within(run.clone(), elements);
-        for plane in parts.raw.iter_mut().take(planes) {
-            plane.copy_within(run.clone(), elements);
-        }
-        elements += run.len();
-    }
+    let runs = parts.tokens.chunks(RUN);
+    let flags: Vec<u8> = runs.map(|run| u8::from(!is_skipped(run))).collect();
+    let elements = move_to_front(&flags, planes, parts, ctx);
     let (tables, counts) = (&mut parts.tables, &mut parts.counts);
     choose::count(
         &parts.tokens,
@@ -90,6 +75,23 @@ pub(in super::super) fn keep(
         merged: merged.map,
         flag_counts: merged.counts,
     }
+}
+
+/// Moves what is of runs with a flag to the front; returns how many elements that is.
+fn move_to_front(flags: &[u8], planes: usize, parts: &mut Parts, ctx: &mut [u8]) -> usize {
+    let all = parts.tokens.len();
+    let mut elements = 0;
+    let starts = (0..).step_by(RUN).zip(flags);
+    for (start, _) in starts.filter(|(_, flag)| **flag != 0) {
+        let run = start..all.min(start + RUN);
+        parts.tokens.copy_within(run.clone(), elements);
+        ctx.copy_within(run.clone(), elements);
+        for plane in parts.raw.iter_mut().take(planes) {
+            plane.copy_within(run.clone(), elements);
+        }
+        elements += run.len();
+    }
+    elements
 }
 
 impl Kept {

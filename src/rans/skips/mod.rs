@@ -13,6 +13,3 @@ use super::kernel::RUN;
 
 pub(super) use decode::{Skips, elements_of, gather, numbers, runs, scatter};
 pub(super) use encode::{Kept, keep, pay};
-
-/// Flag of a run that equals the base's, as a token; the other is 1.
-const SKIPPED: u8 = 0;

@@ -10,9 +10,8 @@ mod scales;
 
 use super::super::phased;
 use super::super::token::{Format, TokenMap};
-pub(super) use super::runs::highest;
 use super::scalar::Codes;
-use super::{CutRun, Relation, narrow, tails};
+use super::{CutRun, Relation, narrow, runs, tails};
 
 pub(super) use decode::decode;
 pub(super) use encode::encode;
@@ -147,6 +146,12 @@ fn sets(masks: &Bytes) -> uint8x16_t {
     let [a, b, c, d] = [0, 1, 2, 3].map(|q| vandq_u8(masks[q], weights));
     let opposite = vpaddq_u8(vpaddq_u8(a, b), vpaddq_u8(c, d));
     vreinterpretq_u8_s8(vnegq_s8(vreinterpretq_s8_u8(opposite)))
+}
+
+/// [`runs::highest`] with this instruction set.
+#[target_feature(enable = "neon")]
+pub(super) fn highest(ctx: &[u8], out: &mut [u8]) {
+    runs::highest(ctx, out);
 }
 
 /// [`narrow::apply`], which the compiler turns into vectors.

@@ -4,7 +4,7 @@ use super::kernel::{Coder, Isa, Relation, Word, group_bytes};
 use super::{Bad, LANES, LOW};
 
 /// The states and words of a payload, with room behind the last one so that loops need not look at every word.
-pub(super) struct Words<'a> {
+pub(super) struct WordReader<'a> {
     states: [u32; LANES],
     lanes: usize,
     bytes: &'a [u8],
@@ -17,7 +17,7 @@ pub(super) struct Words<'a> {
 /// Room for the words of two groups of the widest kind.
 const TAIL: usize = 2 * group_bytes(LANES, 4) + 64;
 
-impl<'a> Words<'a> {
+impl<'a> WordReader<'a> {
     /// Words of a payload with these states, of which so many lanes are in use.
     pub(super) fn new(states: [u32; LANES], lanes: usize, bytes: &'a [u8]) -> Self {
         Self {
