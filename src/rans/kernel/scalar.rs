@@ -323,18 +323,19 @@ fn decode_group<W: Word>(
     for (code, &token) in codes.iter_mut().zip(&tokens) {
         *code = W::from_u64(coder.map.base[usize::from(token)]);
     }
+    let tokens = &tokens[..codes.len().min(states.len())];
     let tailed = tokens.iter().filter(|&&token| token >= plain).count();
     if tailed == 0 {
         return at;
     }
     let is_often = tailed * OFTEN >= tokens.len();
     for plane in 0..coder.planes {
-        let lanes = states.iter_mut().zip(codes.iter_mut()).zip(&tokens);
+        let lanes = states.iter_mut().zip(codes.iter_mut()).zip(tokens);
         for ((x, code), &token) in lanes {
             let left =
                 u32::from(coder.map.raw_bits[usize::from(token)]).saturating_sub(16 * plane as u32);
-            // A state without raw bits is full, so that taking none leaves it as it is.
-            if is_often || left > 0 {
+            // A state is at least `LOW` after a refill, whatever the payload, so that taking no bits leaves it as it is.
+            if left > 0 || (is_often && plane == 0) {
                 let bits = left.min(16);
                 let raw = u64::from(*x & ((1 << bits) - 1));
                 *code = W::from_u64(
