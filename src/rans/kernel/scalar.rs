@@ -1,6 +1,7 @@
 //! The reference: what every other instruction set has to equal.
 
 use super::super::LOW;
+use super::tile::MOST;
 use super::{Coder, Link, RunScales, group_bytes};
 
 /// An unsigned integer as wide as an element, or wider.
@@ -135,7 +136,7 @@ pub(super) fn residuals(
             .clamp(-2047, 2047);
         let residual = (above << 4)
             .saturating_sub(link.mean[bin])
-            .clamp(-8191, 8191);
+            .clamp(-MOST, MOST);
         *residuals += i32::from(residual);
         *slopes += u32::from(link.slope[bin]);
         residual_sum += i32::from(residual);

@@ -5,6 +5,12 @@ use super::{Link, RunScales, scalar};
 /// Most rows of a tile; the residuals of so many still sum up in 16 bits.
 pub(in super::super) const ROWS: usize = 4;
 
+/// Bound of a residual.
+pub(super) const MOST: i16 = 8191;
+
+// Residuals of all rows of a tile, and slopes of at most 2048, are summed up in 16 bits.
+const _: () = assert!(ROWS * MOST as usize <= i16::MAX as usize);
+
 /// The same columns of up to [`ROWS`] rows.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Tile<'a> {

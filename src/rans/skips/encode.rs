@@ -10,8 +10,8 @@ use super::super::table::{self, CONTEXTS, Counts};
 use super::super::token::TokenMap;
 use super::RUN;
 
-/// Of so many runs all but one have to be skipped: a chunk then takes up to a seventh more bytes, of the few that it has, and half the time
-/// to decode.
+/// Of so many runs all but one have to be skipped: a chunk then takes up to a seventh more bytes, of the few that it has, and two thirds
+/// of the time to decode.
 const PART: usize = 4;
 
 /// Tells whether a chunk of differences with these tokens is to be coded with skips.
@@ -96,11 +96,7 @@ fn move_to_front(flags: &[u8], planes: usize, parts: &mut Parts, ctx: &mut [u8])
 
 impl Kept {
     /// Writes the contexts and tables of flags; returns the tables as an encoder reads them.
-    pub(in super::super) fn write_tables(
-        &mut self,
-        table_bits: u32,
-        out: &mut Vec<u8>,
-    ) -> Vec<u32> {
+    pub(in super::super) fn write_tables(&self, table_bits: u32, out: &mut Vec<u8>) -> Vec<u32> {
         let mut writer = BitWriter::new(out);
         self.merged.write(&mut writer);
         let (map, mut encoder) = (TokenMap::bytes(), Vec::new());

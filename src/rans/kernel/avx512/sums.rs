@@ -3,18 +3,12 @@
 
 use std::arch::x86_64::*;
 
-use super::super::tile::{ROWS, Sums, Tile};
+use super::super::tile::{MOST, ROWS, Sums, Tile};
 use super::super::{Link, RunScales};
 use super::scales::{bins, class_table};
 
 /// Elements whose residuals are summed up at a time.
 const WIDTH: usize = 32;
-
-/// Bound of a residual.
-const MOST: i16 = 8191;
-
-// Those of all rows of a tile, and slopes of at most 2048, are summed up in 16 bits.
-const _: () = assert!(ROWS * MOST as usize <= i16::MAX as usize);
 
 /// What does not change from element to element.
 struct Kit {
